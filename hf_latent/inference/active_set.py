@@ -1,0 +1,160 @@
+"""Euclidean projection onto the convex hull of a structure's vertices, with nothing but its argmax.
+
+The active-set method of SparseMAP (Niculae et al. 2018, section 4 and supplement; Wolfe's minimum-norm point): keep a
+few vertices A, find the best combination of them, ask the argmax for a vertex that would improve on it, and drop
+vertices whose weight would turn negative. It ends at the exact solution after finitely many steps. The batch runs in
+step, and rows that are done leave it.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MAX_ITERATIONS = 2000
+TOLERANCE = 1e-10
+
+Oracle = Callable[[Tensor, Tensor], Tensor]
+
+
+class ActiveSet(NamedTuple):
+    """A projection as the weighted vertices that make it up; unused places have weight 0 and vertex 0."""
+
+    vertices: Tensor  # (batch, places, size)
+    weights: Tensor  # (batch, places)
+    gap: Tensor  # (batch,) duality gap: half the squared distance to the true projection is at most this
+
+    @property
+    def point(self) -> Tensor:
+        """The projection, `(batch, size)`."""
+        return torch.einsum("bk,bkd->bd", self.weights, self.vertices)
+
+
+def project(scores: Tensor, oracle: Oracle) -> ActiveSet:
+    """argmin over mu in M of |mu - scores|^2 / 2, for float64 `scores (batch, size)`.
+
+    `oracle(scores, rows)` returns 0/1 vertices that maximize the scores given, which belong to the rows named of the
+    batch. Stops at a duality gap of `TOLERANCE` (relative to the largest score, if that is above 1), or where the argmax
+    finds no vertex that is new; warns if `MAX_ITERATIONS` did not suffice. Each iteration costs one argmax and one linear
+    system in the number of vertices.
+    """
+    batch = len(scores)
+    rows = torch.arange(batch, device=scores.device)
+    tolerance = TOLERANCE * scores.abs().amax(1).clamp(min=1)
+    state = ActiveSet(oracle(scores, rows)[:, None], scores.new_ones(batch, 1), scores.new_full((batch,), torch.inf))
+    used = torch.ones_like(state.weights, dtype=torch.bool)
+    finished: list[tuple[Tensor, ActiveSet]] = []
+    for _ in range(MAX_ITERATIONS):
+        if not len(rows):
+            break
+        target = solve(state.vertices, used, torch.einsum("bkd,bd->bk", state.vertices, scores), 1.0)
+        # A vertex that depends on the others: the scores are so large that rounding made it look new. Stay and stop.
+        dependent = ~((target.sum(1) - 1).abs() < 1e-6)
+        target = torch.where(dependent[:, None], state.weights, target)
+        weights, used, blocked = _step_towards(target, state.weights, used)
+        state = state._replace(weights=weights)
+        # At the best combination of these vertices: is there a better one beyond them?
+        rest = scores - state.point
+        vertex = oracle(rest, rows)
+        gap = (rest * (vertex - state.point)).sum(1)
+        known = ((state.vertices - vertex[:, None]).abs().amax(2) == 0) & used
+        done = ~blocked & ((gap <= tolerance) | known.any(1) | dependent)
+        state = state._replace(gap=torch.where(blocked, state.gap, gap.clamp(min=0)))
+        if done.any():
+            finished.append((rows[done], ActiveSet(*(part[done] for part in state))))
+            state = ActiveSet(*(part[~done] for part in state))
+            rows, scores, used, tolerance = rows[~done], scores[~done], used[~done], tolerance[~done]
+            vertex, blocked = vertex[~done], blocked[~done]
+        state, used = _add(state, used, vertex, ~blocked)
+    if len(rows):
+        warnings.warn(
+            f"SparseMAP did not converge on {len(rows)} of {batch} rows in {MAX_ITERATIONS} iterations: the largest duality "
+            f"gap is {state.gap.max().item():.2g}. The result is feasible but not exact.",
+            stacklevel=2,
+        )
+        finished.append((rows, state))
+    return _gather(finished, batch, scores)
+
+
+def sparsemap(scores: Tensor, oracle: Oracle) -> Tensor:
+    """The projection `(batch, size)` of float64 `scores`, differentiable once."""
+    if not scores.numel():
+        return scores.clone()
+    return _SparseMAP.apply(scores, oracle)
+
+
+class _SparseMAP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, oracle: Oracle) -> Tensor:
+        solution = project(scores, oracle)
+        ctx.save_for_backward(solution.vertices, solution.weights)
+        return solution.point.clamp(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        vertices, weights = ctx.saved_tensors
+        moved = torch.einsum("bkd,bd->bk", vertices, grad)
+        direction = solve(vertices, weights > 0, moved, 0.0)
+        return torch.einsum("bk,bkd->bd", direction, vertices), None
+
+
+def solve(vertices: Tensor, used: Tensor, target: Tensor, total: float) -> Tensor:
+    """w with sum(w) = `total` that minimizes |A w|^2 / 2 - w·target over the used vertices A; 0 elsewhere.
+
+    With target = A·s and total 1 this is the projection of s onto the affine hull of A. With target = A·v and total 0
+    it is the direction in which the projection moves when s moves along v: A w is the Jacobian times v, in closed form
+    A (G - G11ᵀG / 1ᵀG1) Aᵀ v with G the inverse of the Gram matrix. Where the vertices are not independent, the result
+    is not meaningful (and may not be finite).
+    """
+    places = vertices.shape[1]
+    ones = used.to(vertices)
+    system = vertices.new_zeros(len(vertices), places + 1, places + 1)
+    system[:, :places, :places] = vertices @ vertices.mT * (ones[:, :, None] * ones[:, None, :]) + torch.diag_embed(1 - ones)
+    system[:, :places, places] = system[:, places, :places] = ones
+    right = torch.cat([target * ones, target.new_full((len(target), 1), total)], dim=1)
+    return torch.linalg.solve_ex(system, right)[0][:, :places] * ones
+
+
+def _step_towards(target: Tensor, weights: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Go from `weights` to `target` until the first weight would turn negative; drop that vertex (row is blocked)."""
+    shrinking = used & (target <= 0) & (weights - target > 0)
+    share = torch.where(shrinking, weights / (weights - target).where(shrinking, 1.0), torch.inf)
+    first, place = share.min(dim=1)
+    blocked = first < 1
+    moved = torch.lerp(weights, target, first.clamp(max=1)[:, None])
+    dropped = torch.zeros_like(used).scatter(1, place[:, None], blocked[:, None])
+    used = used & ~dropped
+    return moved.clamp(min=0) * used, used, blocked
+
+
+def _add(state: ActiveSet, used: Tensor, vertex: Tensor, wanted: Tensor) -> tuple[ActiveSet, Tensor]:
+    """Put `vertex` into the first free place of the rows that want one, at weight 0."""
+    if used.all(1).logical_and(wanted).any():
+        state = state._replace(
+            vertices=torch.nn.functional.pad(state.vertices, (0, 0, 0, 1)),
+            weights=torch.nn.functional.pad(state.weights, (0, 1)),
+        )
+        used = torch.nn.functional.pad(used, (0, 1))
+    rows = wanted.nonzero()[:, 0]
+    place = used.int().argmin(1)[rows]
+    vertices, used = state.vertices.clone(), used.clone()
+    vertices[rows, place] = vertex[rows]
+    used[rows, place] = True
+    return state._replace(vertices=vertices), used
+
+
+def _gather(finished: list[tuple[Tensor, ActiveSet]], batch: int, scores: Tensor) -> ActiveSet:
+    places = max((part.weights.shape[1] for _, part in finished), default=1)
+    result = ActiveSet(
+        scores.new_zeros(batch, places, scores.shape[1]), scores.new_zeros(batch, places), scores.new_zeros(batch)
+    )
+    for rows, part in finished:
+        count = part.weights.shape[1]
+        result.vertices[rows, :count] = part.vertices * (part.weights > 0)[:, :, None]
+        result.weights[rows, :count] = part.weights
+        result.gap[rows] = part.gap
+    return result

@@ -1,0 +1,62 @@
+"""What a caller may hand over, and the sentence they get when it is something else."""
+
+import torch
+from torch import Tensor
+
+# Beyond this, differences of float64 scores say nothing any more, and sums of them overflow.
+LARGEST_SCORE = 1e100
+
+
+def describe(value: object) -> str:
+    """A value as an error message names it: tensors by shape and dtype, all else by its repr."""
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return repr(value)
+
+
+def check_floating(scores: object, shape: str, dims: int) -> Tensor:
+    """`scores` itself, if it is a floating-point tensor with `dims` dimensions; `shape` is how to call them."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"`scores` must be a torch.Tensor of shape {shape}, got {describe(scores)}.")
+    if not scores.is_floating_point():
+        raise TypeError(f"`scores` must be floating point, got {describe(scores)}. Convert them with `scores.float()`.")
+    if scores.dim() != dims:
+        raise ValueError(f"`scores` must have shape {shape}, got {describe(scores)}.")
+    return scores
+
+
+def check_finite(scores: Tensor, mask: Tensor, name: str = "scores") -> None:
+    """Raises where a score that counts (`mask`, same shape) is NaN, infinite or beyond `LARGEST_SCORE`."""
+    wrong = ~(scores.detach().abs() <= LARGEST_SCORE) & mask
+    if wrong.any():
+        index = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(
+            f"`{name}` must be finite (and at most {LARGEST_SCORE:g} in size), but {name}{list(index)} is "
+            f"{scores[index].item()} ({int(wrong.sum())} such of {int(mask.sum())}). If a network computed them, its training "
+            "has diverged: lower the learning rate or clip the gradients. To forbid a choice, use a large negative score."
+        )
+
+
+def check_lengths(lengths: object, batch: int, largest: int, device: torch.device, name: str = "lengths") -> Tensor:
+    """`lengths` as int64 on `device`; None means `largest` everywhere."""
+    if lengths is None:
+        return torch.full((batch,), largest, device=device)
+    if not isinstance(lengths, Tensor):
+        try:
+            lengths = torch.as_tensor(lengths)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"`{name}` must be an integer tensor of shape ({batch},), got {describe(lengths)}.") from None
+    if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise TypeError(
+            f"`{name}` must have an integer dtype, got {describe(lengths)}. From an attention mask, use `mask.sum(1)`."
+        )
+    if lengths.shape != (batch,):
+        raise ValueError(f"`{name}` must have shape ({batch},), one for each row of `scores`, got {describe(lengths)}.")
+    lengths = lengths.to(device=device, dtype=torch.int64)
+    wrong = (lengths < 0) | (lengths > largest)
+    if wrong.any():
+        index = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"`{name}` must lie between 0 and {largest}, the size of `scores`, but {name}[{index}] is {int(lengths[index])}."
+        )
+    return lengths

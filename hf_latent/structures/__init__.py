@@ -1,0 +1,7 @@
+"""What is latent: the set Z of a structure, and the operations on it."""
+
+from hf_latent.structures.categorical import Categorical
+from hf_latent.structures.dependency_tree import DependencyTree
+from hf_latent.structures.structure import Structure
+
+__all__ = ["Categorical", "DependencyTree", "Structure"]

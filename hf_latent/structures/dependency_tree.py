@@ -1,0 +1,64 @@
+"""Dependency trees: each word has one head, a word or ROOT, and no word is its own ancestor."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from hf_latent.inference import operators
+from hf_latent.inference.enumeration import all_trees
+from hf_latent.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class DependencyTree(Structure):
+    """All dependency trees over the words of a sentence, scored arc by arc.
+
+    `scores[b, i, j]`, shape `(batch, n, n + 1)`: column j as the head of word i; column 0 is ROOT, column j >= 1 is word
+    j - 1. So each row of an argmax, of marginals or of a projection is a distribution over the heads of a word and sums to
+    1. `lengths (batch,)` is the number of words; arcs from or to what lies beyond, and arcs of a word to itself, are
+    ignored on input and exactly 0 on output. A sentence of length 0 has one tree, without arcs.
+
+    Attributes:
+        projective: only trees without crossing arcs (with ROOT before the first word). Otherwise all trees.
+        single_root: only trees in which exactly one word has ROOT as its head. Otherwise one or more.
+
+    Every operation costs O(n³) a sentence (argmax of non-projective trees O(n² log n)); `sparsemap` some dozens of argmaxes.
+    """
+
+    projective: bool = True
+    single_root: bool = False
+
+    event_dims: ClassVar[int] = 2
+
+    def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`scores` and int64 `lengths`, or an error that names what is wrong with them."""
+        return operators.check_tree_scores(scores, lengths)
+
+    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """True where an arc may be."""
+        return operators.arc_mask(lengths, scores.shape[1])
+
+    def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The arcs of a highest-scoring tree (Eisner 1996, or Chu-Liu/Edmonds); no gradient."""
+        return operators.tree_argmax(scores, lengths, self.projective, self.single_root)
+
+    def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """log Σ over trees of exp(score), `(batch,)` (inside algorithm, or matrix-tree theorem); float32 or better."""
+        return operators.tree_log_partition(scores, lengths, self.projective, self.single_root)
+
+    def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The probability of each arc (inside-outside, or matrix-tree theorem); differentiable once."""
+        return operators.tree_marginals(scores, lengths, self.projective, self.single_root)
+
+    def sparsemap(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The Euclidean projection onto the convex hull of the trees (Niculae et al. 2018); differentiable once."""
+        return operators.tree_sparsemap(scores, lengths, self.projective, self.single_root)
+
+    def enumerate(self, size: int) -> Tensor:
+        """All trees over `size` words, `(count, size, size + 1)`.
+
+        Raises:
+            ValueError: more than 7 words, which have more than 262,144 trees.
+        """
+        return all_trees(size, self.projective, self.single_root)
