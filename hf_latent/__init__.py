@@ -1,0 +1,42 @@
+"""Latent structure for Hugging Face: a network that makes a discrete, structured choice, learns it and shows it."""
+
+from hf_latent.estimators import (
+    Estimator,
+    Latent,
+    get_estimator,
+    list_estimators,
+    register_estimator,
+    spigot,
+    ste_identity,
+)
+from hf_latent.layers import HeadAveraging, LatentTreeLayer
+from hf_latent.models import (
+    BiLstmConfig,
+    BiLstmModel,
+    LatentTreeConfig,
+    LatentTreeForSequenceClassification,
+    LatentTreeModel,
+)
+from hf_latent.structures import Categorical, DependencyTree, Structure
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BiLstmConfig",
+    "BiLstmModel",
+    "Categorical",
+    "DependencyTree",
+    "Estimator",
+    "HeadAveraging",
+    "Latent",
+    "LatentTreeConfig",
+    "LatentTreeForSequenceClassification",
+    "LatentTreeLayer",
+    "LatentTreeModel",
+    "Structure",
+    "get_estimator",
+    "list_estimators",
+    "register_estimator",
+    "spigot",
+    "ste_identity",
+]

@@ -1,0 +1,58 @@
+"""Straight-through functions: an argmax whose backward pass uses the gradient that arrives.
+
+For networks that have no task loss to hand over. The gradient that arrives at the choice is that of the *total* loss: under
+a batch mean it is 1 / batch of each example's, and loss scaling multiplies it. `ste_identity` passes that factor on
+unchanged. `spigot` projects, which is not linear: its effective step shrinks with the batch, and its output does not scale
+with its input. Where a task loss can be handed over, the estimators of the same names do not have this dependence.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hf_latent.estimators.estimator import check_step_size
+from hf_latent.structures import Structure
+
+
+def ste_identity(structure: Structure, scores: Tensor, lengths: Tensor | None = None, step_size: float = 1.0) -> Tensor:
+    """MAP(s), with the backward pass of the identity times `step_size` (STE-I, Eq. 15): ∂s = ηγ.
+
+    `scores` are `(batch, *event)`; the result has their shape. Entries beyond `lengths` get no gradient.
+    """
+    return _StraightThrough.apply(scores, structure, lengths, step_size, False)
+
+
+def spigot(structure: Structure, scores: Tensor, lengths: Tensor | None = None, step_size: float = 1.0) -> Tensor:
+    """MAP(s), with the backward pass ∂s = z - Π_M(z - ηγ) (SPIGOT, Eq. 9; Peng et al. 2018).
+
+    `scores` are `(batch, *event)`; the result has their shape. γ is the gradient that arrives, with its scale (see above).
+    """
+    return _StraightThrough.apply(scores, structure, lengths, step_size, True)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, structure: Structure, lengths: Tensor | None, step_size: float, project: bool
+    ) -> Tensor:
+        check_step_size(step_size)
+        value = structure.argmax(scores, lengths)
+        ctx.save_for_backward(value, *([] if lengths is None else [lengths]))
+        ctx.structure, ctx.step_size, ctx.project = structure, step_size, project
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        value, *rest = ctx.saved_tensors
+        lengths = rest[0] if rest else None
+        exact = torch.promote_types(value.dtype, torch.float32)
+        gradient = ctx.step_size * grad.to(exact)
+        if ctx.project:
+            gradient = value.to(exact) - ctx.structure.sparsemap(value.to(exact) - gradient, lengths)
+        else:
+            scores, lengths = ctx.structure.check(value, lengths)
+            gradient = gradient.masked_fill(~ctx.structure.mask(scores, lengths), 0.0)
+        return gradient.to(grad.dtype), None, None, None, None

@@ -1,0 +1,24 @@
+"""What a tree does in the decoder: each word meets its head (paper, section 7.2.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from hf_latent.layers.arc_scorers import with_root
+
+
+class HeadAveraging(nn.Module):
+    """[h_i; ĥ_i] for each word, with ĥ_i = Σ_j arcs_ij h_j: its head, or the average of its heads where arcs are soft.
+
+    `words (batch, n, hidden_size)` and `arcs (batch, n, n + 1)` -> `(batch, n, 2 · hidden_size)`. ROOT has a learned vector.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.root = nn.Parameter(torch.empty(hidden_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.root)
+
+    def forward(self, words: Tensor, arcs: Tensor) -> Tensor:
+        return torch.cat([words, arcs.to(words.dtype) @ with_root(words, self.root)], dim=2)

@@ -1,0 +1,84 @@
+"""The drop-in layer: words in, a latent tree out."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from hf_latent.estimators import Estimator, TaskLoss, get_estimator
+from hf_latent.layers.arc_scorers import ARC_SCORERS
+from hf_latent.structures import DependencyTree
+
+
+class LatentTree(NamedTuple):
+    """What `LatentTreeLayer` returns.
+
+    Attributes:
+        arcs: `(batch, n, n + 1)`, for the decoder: row i is a distribution over the heads of word i (column 0 is ROOT).
+        scores: `(batch, n, n + 1)`, before the choice.
+        loss: `(batch,)`, to be added to each example's loss in training; its value is 0, its gradient trains the scorer.
+    """
+
+    arcs: Tensor
+    scores: Tensor
+    loss: Tensor
+
+
+class LatentTreeLayer(nn.Module):
+    """A latent dependency tree over word vectors, learned from the loss of whatever comes after it.
+
+    ```python
+    self.tree, self.heads = LatentTreeLayer(64, estimator="spigot"), HeadAveraging(64)
+    ...
+    decode = lambda arcs: self.output(self.heads(words, arcs).mean(1))
+    tree = self.tree(words, lengths, lambda arcs: cross_entropy(decode(arcs), labels, reduction="none"))
+    loss = cross_entropy(decode(tree.arcs), labels) + tree.loss.mean()
+    ```
+
+    Args:
+        hidden_size: the size of a word vector.
+        arc_scorer: "biaffine", "mlp", or a module from `(batch, n, hidden_size)` to `(batch, n, n + 1)`.
+        structure: which trees there are; by default, projective ones with any number of roots.
+        estimator: how the gradient gets through the choice: a name that `list_estimators()` knows, or an `Estimator`.
+        argmax_at_evaluation: in evaluation mode, give the best tree also where training relaxes it.
+        arc_size, dropout: of the scorers that are chosen by name.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        arc_scorer: str | nn.Module = "biaffine",
+        structure: DependencyTree | None = None,
+        estimator: str | Estimator = "spigot",
+        argmax_at_evaluation: bool = False,
+        arc_size: int = 100,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if isinstance(arc_scorer, str):
+            if arc_scorer not in ARC_SCORERS:
+                raise ValueError(f"Unknown `arc_scorer` {arc_scorer!r}. The known ones are: {', '.join(ARC_SCORERS)}.")
+            arc_scorer = ARC_SCORERS[arc_scorer](hidden_size, arc_size, dropout)
+        self.scorer = arc_scorer
+        self.structure = DependencyTree() if structure is None else structure
+        self.estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator
+        self.argmax_at_evaluation = argmax_at_evaluation
+
+    def forward(self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None) -> LatentTree:
+        """
+        Args:
+            words: `(batch, n, hidden_size)`.
+            lengths: `(batch,)`, the number of words of each sentence; by default n.
+            task_loss: from arcs to the loss of each example, `(batch,)`; see `Estimator`. Not used in evaluation mode.
+        """
+        scores = self.scorer(words)
+        if self.training:
+            latent = self.estimator(self.structure, scores, lengths, task_loss)
+            return LatentTree(latent.value, scores, latent.loss)
+        evaluate = self.structure.argmax if self.argmax_at_evaluation else self._own_value
+        return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
+
+    def _own_value(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
+        return self.estimator.evaluate(self.structure, scores, lengths)
+
+    def extra_repr(self) -> str:
+        return f"structure={self.structure}, estimator={self.estimator}"

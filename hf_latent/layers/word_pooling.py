@@ -1,0 +1,46 @@
+"""From sub-words to words."""
+
+import torch
+from torch import Tensor
+
+from hf_latent.inference.checks import describe
+
+POOLINGS = ("first", "mean")
+
+
+def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tuple[Tensor, Tensor]:
+    """The vector of each word, `(batch, n, hidden_size)`, and the number of words of each row, `(batch,)`.
+
+    Args:
+        tokens: `(batch, tokens, hidden_size)`.
+        word_ids: `(batch, tokens)`, the word (from 0, left to right) that each token belongs to, as a fast tokenizer's
+            `word_ids()` tells; negative for special tokens and padding, which belong to none.
+        pooling: "first" takes a word's first token, "mean" the mean of its tokens.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown pooling, or a word with an id beyond the number of tokens.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+    if word_ids.shape != tokens.shape[:2] or word_ids.is_floating_point():
+        raise ValueError(
+            f"`word_ids` must be integers of shape {tuple(tokens.shape[:2])}, one for each token, got {describe(word_ids)}."
+        )
+    batch, length, size = tokens.shape
+    lengths = word_ids.amax(1).clamp(min=-1) + 1 if length else word_ids.new_zeros(batch)
+    n = int(lengths.max()) if batch else 0
+    if n > length:
+        raise ValueError(
+            f"`word_ids` must number the words of each row from 0, but has word {n - 1} in a row of {length} tokens. "
+            "Number the words after truncation."
+        )
+    # Column n collects what belongs to no word.
+    column = word_ids.long().where(word_ids >= 0, n)
+    if pooling == "first":
+        positions = torch.arange(length, device=tokens.device).expand(batch, length)
+        first = torch.full((batch, n + 1), length, device=tokens.device).scatter_reduce(1, column, positions, "amin")[:, :n]
+        padded = torch.nn.functional.pad(tokens, (0, 0, 0, 1))  # a word without tokens is 0
+        return padded.gather(1, first[:, :, None].expand(-1, -1, size)), lengths
+    sums = tokens.new_zeros(batch, n + 1, size).scatter_add(1, column[:, :, None].expand(-1, -1, size), tokens)
+    counts = tokens.new_zeros(batch, n + 1).scatter_add(1, column, tokens.new_ones(batch, length))
+    return (sums / counts.clamp(min=1)[:, :, None])[:, :n], lengths

@@ -1,0 +1,71 @@
+"""Configuration of the latent-tree models."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+@strict
+class LatentTreeConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`LatentTreeModel`] and the models on top of it.
+
+    text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any kind that `AutoModel` knows.
+    estimator (`str`, *optional*, defaults to `"spigot"`): how the gradient gets through the choice of a tree, a name of
+        `hf_latent.list_estimators()`. With `None` there is no tree: the baseline.
+    estimator_options (`dict`, *optional*): its options, such as `{"step_size": 0.1, "num_steps": 1}`.
+    argmax_at_evaluation (`bool`, defaults to `False`): in evaluation mode, use the best tree also where training relaxes it.
+    projective (`bool`, defaults to `True`): only trees without crossing arcs.
+    single_root (`bool`, defaults to `False`): only trees with one word below ROOT.
+    arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`.
+    arc_size (`int`, defaults to 100): hidden size of the arc scorer.
+    word_pooling (`str`, defaults to `"first"`): the vector of a word is that of its first sub-word, or their `"mean"`.
+    decoder_input (`str`, defaults to `"encoder"`): the vectors that the decoder sees of a word and its head: the encoder's
+        output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
+    decoder_size (`int`, defaults to 100): hidden size of the decoder.
+    dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
+    """
+
+    model_type = "latent_tree"
+    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
+    # They vary in two dimensions from batch to batch, which the Trainer cannot gather.
+    keys_to_ignore_at_inference = [
+        "arcs",
+        "arc_scores",
+        "latent_loss",
+        "num_words",
+        "last_hidden_state",
+        "hidden_states",
+        "attentions",
+    ]
+
+    text_config: PreTrainedConfig | dict | None = None
+    estimator: str | None = "spigot"
+    estimator_options: dict | None = None
+    argmax_at_evaluation: bool = False
+    projective: bool = True
+    single_root: bool = False
+    arc_scorer: str = "biaffine"
+    arc_size: int = 100
+    word_pooling: str = "first"
+    decoder_input: str = "encoder"
+    decoder_size: int = 100
+    dropout: float | int = 0.0
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.decoder_input not in ("encoder", "embeddings"):
+            raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
+
+    @property
+    def hidden_size(self) -> int:
+        """The size of a word vector of the encoder."""
+        return self.text_config.hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens that the encoder knows."""
+        return self.text_config.vocab_size
+
+
+__all__ = ["LatentTreeConfig"]

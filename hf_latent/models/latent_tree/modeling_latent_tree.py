@@ -1,0 +1,333 @@
+"""A latent dependency tree on top of any encoder, and sentence classification with it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from hf_latent.estimators import get_estimator
+from hf_latent.layers import AttentionPooling, BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
+from hf_latent.layers.latent_tree import LatentTree
+from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
+from hf_latent.models.latent_tree.word_boundaries import UNSET, token_kinds, word_ids_from_tokens
+from hf_latent.models.losses import example_losses, mean_loss
+from hf_latent.structures import DependencyTree
+
+
+@dataclass
+class LatentTreeModelOutput(ModelOutput):
+    """
+    last_hidden_state: `(batch, n, size)`, each *word* beside its head, `[h_i; ĥ_i]` (without a tree, the word alone).
+    num_words: `(batch,)`.
+    arcs: `(batch, n, n + 1)`; row i is a distribution over the heads of word i, column 0 is ROOT, column j word j - 1.
+    arc_scores: `(batch, n, n + 1)`, before the choice.
+    latent_loss: `(batch,)`, whose gradient trains the arc scorer; its value is 0.
+    hidden_states, attentions: the encoder's, per token, if asked for.
+    """
+
+    last_hidden_state: Tensor | None = None
+    num_words: Tensor | None = None
+    arcs: Tensor | None = None
+    arc_scores: Tensor | None = None
+    latent_loss: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class LatentTreeClassifierOutput(ModelOutput):
+    """
+    loss: the mean downstream loss, if `labels` were given; its gradient also trains the arc scorer.
+    logits: `(batch, num_labels)`.
+    The rest is that of [`LatentTreeModelOutput`].
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    num_words: Tensor | None = None
+    arcs: Tensor | None = None
+    arc_scores: Tensor | None = None
+    latent_loss: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class LatentTreePreTrainedModel(PreTrainedModel):
+    """Weight initialization, loading, and the start from a pretrained encoder."""
+
+    config: LatentTreeConfig
+    base_model_prefix = "latent_tree"
+    supports_gradient_checkpointing = True
+    # The encoder itself checks again.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | BiaffineArcScorer | MLPArcScorer | HeadAveraging):
+            module.reset_parameters()
+        elif isinstance(module, LatentTreeModel):
+            nn.init.constant_(module.token_kinds, UNSET)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As in transformers; a model computes to the last bit what it computed when it was saved."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        _align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: str | os.PathLike | PreTrainedModel,
+        tokenizer: str | os.PathLike | PreTrainedTokenizerBase | None = None,
+        **options,
+    ) -> "LatentTreePreTrainedModel":
+        """This model with a pretrained encoder in it; all else is new and wants training.
+
+        Args:
+            encoder: a name on the Hub, a folder, or a model (of which its base model is taken over, not copied).
+            tokenizer: the encoder's, which tells where words begin; by default loaded from where the encoder is. Without
+                one, each forward call needs `word_ids`.
+            **options: fields of [`LatentTreeConfig`] (`estimator`, `num_labels`, …).
+
+        Raises:
+            TypeError: an option that [`LatentTreeConfig`] does not have.
+            ValueError: a tokenizer that does not fit the encoder, or does not mark words.
+        """
+        known = {field.name for field in fields(LatentTreeConfig)} - {"text_config"} | {"num_labels"}
+        for option in options:
+            if option not in known:
+                raise TypeError(f"Unknown option {option!r}. LatentTreeConfig takes: {', '.join(sorted(known))}.")
+        if not isinstance(encoder, PreTrainedModel):
+            tokenizer = encoder if tokenizer is None else tokenizer
+            encoder = AutoModel.from_pretrained(encoder)
+        encoder = encoder.base_model
+        if encoder.config.is_encoder_decoder:
+            encoder = encoder.get_encoder()
+        if isinstance(tokenizer, str | os.PathLike):
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        model = cls(LatentTreeConfig(text_config=encoder.config, **options))
+        model.base_model.encoder = _without_pooler(encoder)
+        _align(model)
+        if tokenizer is not None:
+            model.base_model.set_word_boundaries(tokenizer)
+        return model
+
+
+class LatentTreeModel(LatentTreePreTrainedModel):
+    """Encoder, words out of sub-words, and a latent tree over them: each word comes out beside its head."""
+
+    def __init__(self, config: LatentTreeConfig) -> None:
+        super().__init__(config)
+        self.encoder = _new_encoder(config.text_config)
+        embeddings = self.encoder.get_input_embeddings()
+        self.register_buffer("token_kinds", torch.full((embeddings.num_embeddings,), UNSET, dtype=torch.uint8))
+        size = config.hidden_size if config.decoder_input == "encoder" else embeddings.embedding_dim
+        self.tree = self.heads = None
+        if config.estimator is not None:
+            self.tree = LatentTreeLayer(
+                config.hidden_size,
+                arc_scorer=config.arc_scorer,
+                structure=DependencyTree(config.projective, config.single_root),
+                estimator=get_estimator(config.estimator, **(config.estimator_options or {})),
+                argmax_at_evaluation=config.argmax_at_evaluation,
+                arc_size=config.arc_size,
+                dropout=config.dropout,
+            )
+            self.heads = HeadAveraging(size)
+        self.output_size = size if self.heads is None else 2 * size
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def set_word_boundaries(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Learn from the tokenizer which tokens open a word; saved with the model."""
+        size = self.get_input_embeddings().num_embeddings
+        self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        **kwargs,
+    ) -> LatentTreeModelOutput | tuple[Tensor, ...]:
+        """
+        Args:
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the encoder takes them.
+            word_ids: `(batch, tokens)`, the word of each token from 0, negative for tokens of none; by default read off
+                the tokens (needs `input_ids`, and a tokenizer given when the model was made).
+            task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
+                gradients need it in training; heads pass their own.
+        """
+        given = {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        encoded: BaseModelOutput = self.encoder(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            return_dict=True,
+            **{name: value for name, value in given.items() if value is not None},
+            **kwargs,
+        )
+        if word_ids is None:
+            word_ids = self._word_ids(input_ids, attention_mask)
+        words, num_words = pool_words(encoded.last_hidden_state, word_ids, self.config.word_pooling)
+        decoder_words = words
+        if self.config.decoder_input == "embeddings":
+            embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+            decoder_words, _ = pool_words(embeddings, word_ids, self.config.word_pooling)
+        tree = None
+        if self.tree is not None and self.heads is not None:
+            heads = self.heads
+
+            def loss_of_arcs(arcs: Tensor) -> Tensor:
+                assert task_loss is not None
+                return task_loss(heads(decoder_words, arcs), num_words)
+
+            tree: LatentTree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs)
+            decoder_words = heads(decoder_words, tree.arcs)
+        return LatentTreeModelOutput(
+            last_hidden_state=decoder_words,
+            num_words=num_words,
+            arcs=None if tree is None else tree.arcs,
+            arc_scores=None if tree is None else tree.scores,
+            latent_loss=None if tree is None else tree.loss,
+            hidden_states=encoded.get("hidden_states"),
+            attentions=encoded.get("attentions"),
+        )
+
+    def _word_ids(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        if input_ids is None or bool((self.token_kinds[:1] == UNSET).all()):
+            why = "only `inputs_embeds` were passed" if input_ids is None else "the model was made without a tokenizer"
+            raise ValueError(
+                f"Cannot tell where words begin: {why}. Pass `word_ids` (the fast tokenizer's `word_ids()`, -1 for special "
+                "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
+            )
+        return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
+
+
+class LatentTreeForSequenceClassification(LatentTreePreTrainedModel):
+    """Sentence classification, multi-label classification or regression through a latent tree (paper, section 7.2.1).
+
+    Each word beside its head, an affine layer, ReLU, attention, and a linear output layer.
+    """
+
+    def __init__(self, config: LatentTreeConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.latent_tree = LatentTreeModel(config)
+        self.decoder = nn.Sequential(
+            nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
+        )
+        self.pooling = AttentionPooling(config.decoder_size)
+        self.classifier = nn.Linear(config.decoder_size, config.num_labels)
+        self.post_init()
+
+    def _logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+        return self.classifier(self.pooling(self.decoder(words), num_words))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> LatentTreeClassifierOutput | tuple[Tensor, ...]:
+        """
+        Args:
+            labels: `(batch,)` class numbers; `(batch,)` or `(batch, num_labels)` values for regression
+                (`problem_type="regression"`, or `num_labels=1`); `(batch, num_labels)` 0/1 floats for several labels.
+            num_items_in_batch: what the loss is divided by in place of the number of examples; the Trainer's.
+            The rest is that of [`LatentTreeModel`].
+        """
+
+        def task_loss(words: Tensor, num_words: Tensor) -> Tensor:
+            assert labels is not None
+            return example_losses(self._logits(words, num_words), labels, self.config)
+
+        output: LatentTreeModelOutput = self.latent_tree(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            word_ids=word_ids,
+            task_loss=None if labels is None else task_loss,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self._logits(output.last_hidden_state, output.num_words)
+        loss = None
+        if labels is not None:
+            losses = example_losses(logits, labels, self.config)
+            if output.latent_loss is not None:
+                losses = losses + output.latent_loss
+            loss = mean_loss(losses, labels, num_items_in_batch)
+        return LatentTreeClassifierOutput(
+            loss=loss,
+            logits=logits,
+            num_words=output.num_words,
+            arcs=output.arcs,
+            arc_scores=output.arc_scores,
+            latent_loss=output.latent_loss,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+
+def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+    return _without_pooler(auto.from_config(config))
+
+
+def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    """BERT's pooler and its like would be parameters without a gradient."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+def _align(model: nn.Module) -> None:
+    """Weights read from a file lie in memory where the file has them, and matrix products round differently there."""
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+
+
+__all__ = [
+    "LatentTreeClassifierOutput",
+    "LatentTreeForSequenceClassification",
+    "LatentTreeModel",
+    "LatentTreeModelOutput",
+    "LatentTreePreTrainedModel",
+]
