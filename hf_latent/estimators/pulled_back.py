@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_step_size, no_loss, register_estimator
-from hf_latent.estimators.straight_through import spigot, ste_identity
+from hf_latent.estimators.straight_through import PROJECTION_TOLERANCE, spigot, ste_identity
 from hf_latent.structures import Structure
-
 
 @register_estimator("ste_identity", start="argmax", inner_step="gradient")
 @register_estimator("spigot", start="argmax", inner_step="projected")
@@ -70,18 +69,17 @@ class PulledBack(Estimator):
     def _pull_back(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None, start: Tensor, task_loss: TaskLoss
     ) -> Tensor:
-        """μᵏ."""
-        exact = torch.promote_types(scores.dtype, torch.float32)
-        scores, guess = scores.to(exact), start.to(exact)
+        """μᵏ, in float64: it may be so close to μ⁰ that float32 could not tell their difference."""
+        scores, guess = scores.double(), start.double()
         for _ in range(self.num_steps):
-            step = self.step_size * _gradient(task_loss, guess.to(start.dtype)).to(exact)
+            step = self.step_size * _gradient(task_loss, guess.to(start.dtype)).double()
             if self.inner_step == "exponentiated":
                 scores = scores - step
                 guess = structure.marginals(scores, lengths)
             else:
                 guess = guess - step
                 if self.inner_step == "projected":
-                    guess = structure.sparsemap(guess, lengths)
+                    guess = structure.sparsemap(guess, lengths, PROJECTION_TOLERANCE)
         return guess
 
     def _without_task_loss(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:

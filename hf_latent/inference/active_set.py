@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MAX_ITERATIONS = 2000
-TOLERANCE = 1e-10
+MAX_ITERATIONS = 1000
 
 Oracle = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,21 +32,39 @@ class ActiveSet(NamedTuple):
         return torch.einsum("bk,bkd->bd", self.weights, self.vertices)
 
 
-def project(scores: Tensor, oracle: Oracle) -> ActiveSet:
+def default_tolerance(dtype: torch.dtype) -> float:
+    """A duality gap that shows in no more than the last digits of the result."""
+    return 1e-10 if dtype == torch.float64 else 1e-6
+
+
+def warn_of_gap(unfinished: int, batch: int, gap: float, max_iterations: int) -> None:
+    """Says that some rows did not converge."""
+    warnings.warn(
+        f"SparseMAP did not converge on {unfinished} of {batch} rows in {max_iterations} iterations: the largest duality gap is "
+        f"{gap:.2g}. The result lies in the polytope but is not exact. Raise `max_iterations` or `tolerance`; scores that are "
+        "nearly equal have solutions of very many structures, and larger scores converge faster.",
+        stacklevel=3,
+    )
+
+
+def project(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: int = MAX_ITERATIONS) -> ActiveSet:
     """argmin over mu in M of |mu - scores|^2 / 2, for float64 `scores (batch, size)`.
 
     `oracle(scores, rows)` returns 0/1 vertices that maximize the scores given, which belong to the rows named of the
-    batch. Stops at a duality gap of `TOLERANCE` (relative to the largest score, if that is above 1), or where the argmax
-    finds no vertex that is new; warns if `MAX_ITERATIONS` did not suffice. Each iteration costs one argmax and one linear
-    system in the number of vertices.
+    batch. Stops at a duality gap of `tolerance` (times the squared distance from the scores to their best vertex, if that is
+    below 1), or where the argmax finds no vertex that is new; warns if `max_iterations` did not suffice. Each iteration
+    costs one argmax and one linear system in the number of vertices.
     """
     batch = len(scores)
     rows = torch.arange(batch, device=scores.device)
-    tolerance = TOLERANCE * scores.abs().amax(1).clamp(min=1)
     state = ActiveSet(oracle(scores, rows)[:, None], scores.new_ones(batch, 1), scores.new_full((batch,), torch.inf))
     used = torch.ones_like(state.weights, dtype=torch.bool)
+    # The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
+    # distance, and no smaller than rounding allows.
+    distance = (scores - state.point).square().sum(1)
+    tolerances = tolerance * distance.clamp(max=1) + 1e-15 * scores.shape[1] * scores.abs().amax(1)
     finished: list[tuple[Tensor, ActiveSet]] = []
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(max_iterations):
         if not len(rows):
             break
         target = solve(state.vertices, used, torch.einsum("bkd,bd->bk", state.vertices, scores), 1.0)
@@ -61,45 +78,41 @@ def project(scores: Tensor, oracle: Oracle) -> ActiveSet:
         vertex = oracle(rest, rows)
         gap = (rest * (vertex - state.point)).sum(1)
         known = ((state.vertices - vertex[:, None]).abs().amax(2) == 0) & used
-        done = ~blocked & ((gap <= tolerance) | known.any(1) | dependent)
+        done = ~blocked & ((gap <= tolerances) | known.any(1) | dependent)
         state = state._replace(gap=torch.where(blocked, state.gap, gap.clamp(min=0)))
         if done.any():
             finished.append((rows[done], ActiveSet(*(part[done] for part in state))))
             state = ActiveSet(*(part[~done] for part in state))
-            rows, scores, used, tolerance = rows[~done], scores[~done], used[~done], tolerance[~done]
+            rows, scores, used, tolerances = rows[~done], scores[~done], used[~done], tolerances[~done]
             vertex, blocked = vertex[~done], blocked[~done]
         state, used = _add(state, used, vertex, ~blocked)
     if len(rows):
-        warnings.warn(
-            f"SparseMAP did not converge on {len(rows)} of {batch} rows in {MAX_ITERATIONS} iterations: the largest duality "
-            f"gap is {state.gap.max().item():.2g}. The result is feasible but not exact.",
-            stacklevel=2,
-        )
+        warn_of_gap(len(rows), batch, state.gap.max().item(), max_iterations)
         finished.append((rows, state))
     return _gather(finished, batch, scores)
 
 
-def sparsemap(scores: Tensor, oracle: Oracle) -> Tensor:
+def sparsemap(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: int) -> Tensor:
     """The projection `(batch, size)` of float64 `scores`, differentiable once."""
     if not scores.numel():
         return scores.clone()
-    return _SparseMAP.apply(scores, oracle)
+    return _SparseMAP.apply(scores, oracle, tolerance, max_iterations)
 
 
 class _SparseMAP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, oracle: Oracle) -> Tensor:
-        solution = project(scores, oracle)
+    def forward(ctx: Any, scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: int) -> Tensor:
+        solution = project(scores, oracle, tolerance, max_iterations)
         ctx.save_for_backward(solution.vertices, solution.weights)
         return solution.point.clamp(0, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         vertices, weights = ctx.saved_tensors
         moved = torch.einsum("bkd,bd->bk", vertices, grad)
         direction = solve(vertices, weights > 0, moved, 0.0)
-        return torch.einsum("bk,bkd->bd", direction, vertices), None
+        return torch.einsum("bk,bkd->bd", direction, vertices), None, None, None
 
 
 def solve(vertices: Tensor, used: Tensor, target: Tensor, total: float) -> Tensor:

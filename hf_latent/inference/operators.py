@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from hf_latent.inference import active_set
 from hf_latent.inference.checks import check_finite, check_floating, check_lengths, describe
+from hf_latent.inference.cpu import batch
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
 from hf_latent.inference.reference.masking import arc_mask, normalize
 
@@ -48,6 +49,10 @@ def tree_argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single
     """The arcs of a highest-scoring tree. No gradient (it is 0 wherever it exists)."""
     scores, lengths = check_tree_scores(scores, lengths)
     with torch.no_grad():
+        if scores.device.type == "cpu":
+            heads = batch.best_heads(scores, lengths, projective, single_root)
+            arcs = scores.new_zeros(*scores.shape[:2], scores.shape[2] + 1)  # a last column for words beyond the sentence
+            return arcs.scatter_(2, heads[:, :, None], 1.0)[:, :, :-1]
         return _best(normalize(scores, lengths)[0], lengths, projective, single_root).to(scores.dtype)
 
 
@@ -63,10 +68,20 @@ def tree_marginals(scores: Tensor, lengths: Tensor | None, projective: bool, sin
     return _Marginals.apply(scores, lengths, projective, single_root)
 
 
-def tree_sparsemap(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+def tree_sparsemap(
+    scores: Tensor,
+    lengths: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    tolerance: float | None = None,
+    max_iterations: int = active_set.MAX_ITERATIONS,
+) -> Tensor:
     """The Euclidean projection onto the convex hull of all trees; differentiable once."""
+    tolerance = _check_stopping(tolerance, max_iterations, scores)
     scores, lengths = check_tree_scores(scores, lengths)
     n = scores.shape[1]
+    if scores.device.type == "cpu":
+        return _SparseMAP.apply(scores, lengths, projective, single_root, tolerance, max_iterations)
 
     def oracle(flat: Tensor, rows: Tensor) -> Tensor:
         normalized, _ = normalize(flat.view(-1, n, n + 1), lengths[rows])
@@ -75,7 +90,17 @@ def tree_sparsemap(scores: Tensor, lengths: Tensor | None, projective: bool, sin
     # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.
     normalized, _ = normalize(scores, lengths)
     flat = normalized.masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
-    return active_set.sparsemap(flat, oracle).view(scores.shape).to(scores.dtype)
+    return active_set.sparsemap(flat, oracle, tolerance, max_iterations).view(scores.shape).to(scores.dtype)
+
+
+def _check_stopping(tolerance: float | None, max_iterations: int, scores: object) -> float:
+    if tolerance is None:
+        tolerance = active_set.default_tolerance(scores.dtype if isinstance(scores, Tensor) else torch.float32)
+    if not 0 < tolerance < float("inf"):
+        raise ValueError(f"`tolerance` must be a positive number, got {tolerance!r}.")
+    if not isinstance(max_iterations, int) or max_iterations < 1:
+        raise ValueError(f"`max_iterations` must be an integer of at least 1, got {max_iterations!r}.")
+    return tolerance
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -124,3 +149,17 @@ class _Marginals(torch.autograd.Function):
         if derivative is None:
             derivative = torch.zeros_like(normalized)
         return derivative.to(scores.dtype), None, None, None
+
+
+class _SparseMAP(torch.autograd.Function):
+    """On the CPU; elsewhere `active_set` does it with the argmax."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, lengths: Tensor, *options: Any) -> Tensor:
+        point, ctx.supports = batch.sparsemap(scores, lengths, *options)
+        return point.to(scores.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return batch.sparsemap_derivative(ctx.supports, grad).to(grad.dtype), None, None, None, None, None

@@ -21,9 +21,9 @@ class BiaffineArcScorer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Scores of about unit size, for projections of about unit size."""
+        """Scores of about unit size, for word vectors of unit variance."""
         nn.init.normal_(self.root)
-        nn.init.normal_(self.bilinear, std=1 / len(self.bilinear))
+        nn.init.normal_(self.bilinear, std=len(self.bilinear) ** -0.5)
         nn.init.zeros_(self.head_bias)
 
     def forward(self, words: Tensor) -> Tensor:

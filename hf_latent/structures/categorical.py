@@ -6,6 +6,7 @@ import entmax
 import torch
 from torch import Tensor
 
+from hf_latent.inference.active_set import MAX_ITERATIONS
 from hf_latent.structures.structure import Structure
 
 
@@ -45,8 +46,14 @@ class Categorical(Structure):
         masked, mask, _ = self._masked(scores, lengths)
         return masked.softmax(1).masked_fill(~mask, 0.0).to(scores.dtype)
 
-    def sparsemap(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`."""
+    def sparsemap(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        tolerance: float | None = None,
+        max_iterations: int = MAX_ITERATIONS,
+    ) -> Tensor:
+        """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`; exact, whatever the tolerance."""
         masked, mask, _ = self._masked(scores, lengths)
         if not masked.numel():
             return masked.to(scores.dtype)

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from hf_latent.inference import operators
+from hf_latent.inference.active_set import MAX_ITERATIONS
 from hf_latent.inference.enumeration import all_trees
 from hf_latent.structures.structure import Structure
 
@@ -23,7 +24,7 @@ class DependencyTree(Structure):
         projective: only trees without crossing arcs (with ROOT before the first word). Otherwise all trees.
         single_root: only trees in which exactly one word has ROOT as its head. Otherwise one or more.
 
-    Every operation costs O(n³) a sentence (argmax of non-projective trees O(n² log n)); `sparsemap` some dozens of argmaxes.
+    Every operation costs O(n³) a sentence; `sparsemap` as many argmaxes as its solution has trees, or some more.
     """
 
     projective: bool = True
@@ -51,9 +52,16 @@ class DependencyTree(Structure):
         """The probability of each arc (inside-outside, or matrix-tree theorem); differentiable once."""
         return operators.tree_marginals(scores, lengths, self.projective, self.single_root)
 
-    def sparsemap(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The Euclidean projection onto the convex hull of the trees (Niculae et al. 2018); differentiable once."""
-        return operators.tree_sparsemap(scores, lengths, self.projective, self.single_root)
+    def sparsemap(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        tolerance: float | None = None,
+        max_iterations: int = MAX_ITERATIONS,
+    ) -> Tensor:
+        """The Euclidean projection onto the convex hull of the trees (Niculae et al. 2018); see `Structure.sparsemap`."""
+        kind = self.projective, self.single_root
+        return operators.tree_sparsemap(scores, lengths, *kind, tolerance, max_iterations)
 
     def enumerate(self, size: int) -> Tensor:
         """All trees over `size` words, `(count, size, size + 1)`.

@@ -58,10 +58,22 @@ class Structure(ABC):
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=scores.requires_grad)
         return gradient
 
-    def sparsemap(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def sparsemap(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        tolerance: float | None = None,
+        max_iterations: int = active_set.MAX_ITERATIONS,
+    ) -> Tensor:
         """SparseMAP(s), the Euclidean projection of s onto M (Eq. 4; Niculae et al. 2018). Differentiable once.
 
-        By the active-set method, with some dozens of calls of `argmax`; warns where it did not converge.
+        By the active-set method, with one `argmax` an iteration; warns where it did not converge.
+
+        Args:
+            scores, lengths: as everywhere.
+            tolerance: the duality gap to stop at, relative to the squared distance from the scores to their best vertex
+                where that is below 1; by default 1e-10 for float64 and 1e-6 for all else.
+            max_iterations: where to stop in any case.
         """
         scores, lengths = self.check(scores, lengths)
         mask = self.mask(scores, lengths)
@@ -70,7 +82,8 @@ class Structure(ABC):
             return self.argmax(flat.view(-1, *scores.shape[1:]), lengths[rows]).flatten(1)
 
         flat = scores.double().masked_fill(~mask, 0.0).flatten(1)
-        return active_set.sparsemap(flat, oracle).view(scores.shape).to(scores.dtype)
+        tolerance = active_set.default_tolerance(scores.dtype) if tolerance is None else tolerance
+        return active_set.sparsemap(flat, oracle, tolerance, max_iterations).view(scores.shape).to(scores.dtype)
 
     def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""

@@ -110,7 +110,8 @@ class LatentTreePreTrainedModel(PreTrainedModel):
             TypeError: an option that [`LatentTreeConfig`] does not have.
             ValueError: a tokenizer that does not fit the encoder, or does not mark words.
         """
-        known = {field.name for field in fields(LatentTreeConfig)} - {"text_config"} | {"num_labels"}
+        known = {field.name for field in fields(LatentTreeConfig)} | {"num_labels"}
+        known -= {"text_config", "transformers_version", "architectures"}
         for option in options:
             if option not in known:
                 raise TypeError(f"Unknown option {option!r}. LatentTreeConfig takes: {', '.join(sorted(known))}.")
@@ -194,7 +195,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             **kwargs,
         )
         if word_ids is None:
-            word_ids = self._word_ids(input_ids, attention_mask)
+            word_ids = self.find_words(input_ids, attention_mask)
         words, num_words = pool_words(encoded.last_hidden_state, word_ids, self.config.word_pooling)
         decoder_words = words
         if self.config.decoder_input == "embeddings":
@@ -220,7 +221,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             attentions=encoded.get("attentions"),
         )
 
-    def _word_ids(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+    def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
+        """The word of each token, `(batch, tokens)`, -1 for tokens of none, read off the tokens."""
         if input_ids is None or bool((self.token_kinds[:1] == UNSET).all()):
             why = "only `inputs_embeds` were passed" if input_ids is None else "the model was made without a tokenizer"
             raise ValueError(

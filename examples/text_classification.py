@@ -1,0 +1,231 @@
+"""Classify sentences through a latent dependency tree, on files of your own or a dataset on the Hub.
+
+    python examples/text_classification.py --train_file train.tsv --validation_file dev.tsv --test_file test.tsv \
+        --word_vectors glove.6B.100d.txt.gz --estimator spigot --output_dir outputs/spigot
+
+    python examples/text_classification.py --dataset_name stanfordnlp/sst2 --text_column sentence \
+        --encoder bert-base-uncased --learning_rate 2e-5 --estimator marginals --output_dir outputs/bert
+
+`--estimator none` trains the same network without a tree: the baseline.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    HfArgumentParser,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from hf_latent import BiLstmModel, LatentTreeForSequenceClassification, list_estimators
+from hf_latent.trees import parse
+
+
+@dataclass
+class DataArguments:
+    train_file: str | None = field(
+        default=None,
+        metadata={"help": "Training data: .tsv or .csv (`text, label`, with or without a header line), .json or .jsonl."},
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "Data to choose the best epoch by."})
+    test_file: str | None = field(default=None, metadata={"help": "Data to report on at the end."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A dataset on the Hub, in place of files."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    text_column: str = field(default="text", metadata={"help": "Name of the column with the text."})
+    label_column: str = field(default="label", metadata={"help": "Name of the column with the label."})
+    max_length: int = field(default=128, metadata={"help": "Longer texts are cut, in tokens."})
+
+
+@dataclass
+class ModelArguments:
+    encoder: str | None = field(default=None, metadata={"help": "A pretrained encoder: a name on the Hub or a folder."})
+    word_vectors: str | None = field(
+        default=None, metadata={"help": "Word vectors in GloVe's text format (.txt or .gz), for a BiLSTM encoder."}
+    )
+    freeze_word_vectors: bool = field(default=False, metadata={"help": "Keep the word vectors as they are."})
+    lstm_size: int = field(default=100, metadata={"help": "Hidden size of each direction of the BiLSTM."})
+    estimator: str = field(
+        default="spigot", metadata={"help": f"'none' for no tree, or one of: {', '.join(list_estimators())}."}
+    )
+    step_size: float | None = field(default=None, metadata={"help": "η of the pulled-back estimators (default 1)."})
+    num_steps: int | None = field(default=None, metadata={"help": "Inner steps of the pulled-back estimators (default 1)."})
+    arc_scorer: str = field(default="biaffine", metadata={"help": "'biaffine' or 'mlp'."})
+    projective: bool = field(default=True, metadata={"help": "Only trees without crossing arcs."})
+    single_root: bool = field(default=False, metadata={"help": "Only trees with one root."})
+    decoder_size: int = field(default=100, metadata={"help": "Hidden size of the decoder."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout in the arc scorer and the decoder."})
+
+
+@dataclass
+class Arguments(TrainingArguments):
+    """The Trainer's, with defaults for this task."""
+
+    output_dir: str = field(default="outputs/text_classification")
+    learning_rate: float = field(default=1e-3)
+    per_device_train_batch_size: int = field(default=32)
+    per_device_eval_batch_size: int = field(default=128)
+    num_train_epochs: float = field(default=5)
+    lr_scheduler_type: str = field(default="constant")
+    eval_strategy: str = field(default="epoch")
+    save_strategy: str = field(default="epoch")
+    save_total_limit: int | None = field(default=1)
+    load_best_model_at_end: bool = field(default=True)
+    metric_for_best_model: str | None = field(default="accuracy")
+    logging_steps: float = field(default=100)
+    report_to: str = field(default="none")
+
+
+def read_data(arguments: DataArguments) -> datasets.DatasetDict:
+    """The splits `train`, `validation` and, where there is one, `test`, each with columns `text` and `label`."""
+    columns = {arguments.text_column: "text", arguments.label_column: "label"}
+    if arguments.dataset_name is not None:
+        data = datasets.load_dataset(arguments.dataset_name, arguments.dataset_config_name)
+    elif arguments.train_file is None or arguments.validation_file is None:
+        raise SystemExit("Pass --train_file and --validation_file, or --dataset_name. See --help.")
+    else:
+        files = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
+        data = datasets.DatasetDict(
+            {split: read_file(Path(file), arguments) for split, file in files.items() if file is not None}
+        )
+    for split, part in data.items():
+        missing = [name for name in columns if name not in part.column_names]
+        if missing:
+            raise SystemExit(
+                f"The {split} data has no column {missing[0]!r}; it has {', '.join(part.column_names)}. "
+                "Name the columns with --text_column and --label_column."
+            )
+        if not len(part):
+            raise SystemExit(f"The {split} data is empty: there is nothing to learn from or to measure.")
+    return datasets.DatasetDict(
+        {split: part.select_columns(list(columns)).rename_columns(columns) for split, part in data.items()}
+    )
+
+
+def read_file(path: Path, arguments: DataArguments) -> datasets.Dataset:
+    """One file, by its ending."""
+    if not path.is_file():
+        raise SystemExit(f"No file at {str(path)!r}.")
+    if not path.read_text(encoding="utf-8").strip():
+        raise SystemExit(f"{path} is empty: there is nothing to learn from or to measure.")
+    if path.suffix in (".json", ".jsonl"):
+        return datasets.Dataset.from_json(str(path))
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    with path.open(encoding="utf-8") as file:
+        header = file.readline().rstrip("\n").split(delimiter)
+    has_header = arguments.text_column in header and arguments.label_column in header
+    names = {} if has_header else {"names": [arguments.text_column, arguments.label_column]}
+    # Tab-separated text is not quoted: a quotation mark in it is one.
+    quoting = {"quoting": 3} if delimiter == "\t" else {}
+    return datasets.Dataset.from_csv(str(path), sep=delimiter, keep_default_na=False, **names, **quoting)
+
+
+def number_labels(data: datasets.DatasetDict) -> tuple[datasets.DatasetDict, list[str]]:
+    """The data with labels numbered from 0, and their names."""
+    feature = data["train"].features["label"]
+    if isinstance(feature, datasets.ClassLabel):
+        return data, feature.names
+    names = [str(label) for label in sorted(set(data["train"]["label"]))]
+    for split, part in data.items():
+        unknown = {str(label) for label in part["label"]} - set(names)
+        if unknown:
+            raise SystemExit(
+                f"The {split} data has the label {sorted(unknown)[0]!r}, which the training data ({', '.join(names)}) does not."
+            )
+    if len(names) < 2:
+        raise SystemExit(f"The training data has one label only, {names[0]!r}: there is nothing to tell apart.")
+    numbers = {name: number for number, name in enumerate(names)}
+    return data.map(lambda example: {"label": numbers[str(example["label"])]}, load_from_cache_file=False), names
+
+
+def load_encoder(
+    arguments: ModelArguments, data: datasets.DatasetDict
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The encoder that was asked for, and its tokenizer."""
+    if (arguments.encoder is None) == (arguments.word_vectors is None):
+        raise SystemExit("Pass either --encoder (a pretrained transformer) or --word_vectors (for a BiLSTM).")
+    if arguments.encoder is not None:
+        return AutoModel.from_pretrained(arguments.encoder), AutoTokenizer.from_pretrained(arguments.encoder)
+    vocabulary = {word.lower() for part in data.values() for text in part["text"] for word in text.split()}
+    return BiLstmModel.from_word_vectors(
+        arguments.word_vectors,
+        vocabulary,
+        hidden_size=2 * arguments.lstm_size,
+        freeze_embeddings=arguments.freeze_word_vectors,
+    )
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float(np.mean(prediction.predictions.argmax(-1) == prediction.label_ids))}
+
+
+def main() -> None:
+    data_arguments, model_arguments, arguments = HfArgumentParser(
+        (DataArguments, ModelArguments, Arguments)
+    ).parse_args_into_dataclasses()
+    set_seed(arguments.seed)
+    data, names = number_labels(read_data(data_arguments))
+    encoder, tokenizer = load_encoder(model_arguments, data)
+    options = {"step_size": model_arguments.step_size, "num_steps": model_arguments.num_steps}
+    model = LatentTreeForSequenceClassification.from_encoder(
+        encoder,
+        tokenizer,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+        estimator=None if model_arguments.estimator == "none" else model_arguments.estimator,
+        estimator_options={name: value for name, value in options.items() if value is not None},
+        arc_scorer=model_arguments.arc_scorer,
+        projective=model_arguments.projective,
+        single_root=model_arguments.single_root,
+        decoder_size=model_arguments.decoder_size,
+        dropout=model_arguments.dropout,
+    )
+    tokenized = data.map(
+        lambda batch: tokenizer(batch["text"], truncation=True, max_length=data_arguments.max_length),
+        batched=True,
+        remove_columns="text",
+        load_from_cache_file=False,
+        desc="Tokenizing",
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=tokenized["train"],
+        eval_dataset=tokenized["validation"],
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=accuracy,
+    )
+    trained = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.save_model()
+    results = {
+        "estimator": model_arguments.estimator,
+        "seed": arguments.seed,
+        "validation_accuracy": trainer.evaluate()["eval_accuracy"],
+        "train_seconds": trained.metrics["train_runtime"],
+    }
+    if "test" in tokenized:
+        results["test_accuracy"] = trainer.evaluate(tokenized["test"])["eval_accuracy"]
+    Path(arguments.output_dir, "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print()
+    for name, value in results.items():
+        print(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value}")
+    if model_arguments.estimator != "none":
+        print("\nTrees of the first validation sentences:\n")
+        for tree in parse(model, tokenizer, data["validation"]["text"][:3]):
+            print(tree.to_text(), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
