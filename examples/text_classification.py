@@ -148,9 +148,7 @@ def number_labels(data: datasets.DatasetDict) -> tuple[datasets.DatasetDict, lis
     return data.map(lambda example: {"label": numbers[str(example["label"])]}, load_from_cache_file=False), names
 
 
-def load_encoder(
-    arguments: ModelArguments, data: datasets.DatasetDict
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_encoder(arguments: ModelArguments, data: datasets.DatasetDict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder that was asked for, and its tokenizer."""
     if (arguments.encoder is None) == (arguments.word_vectors is None):
         raise SystemExit("Pass either --encoder (a pretrained transformer) or --word_vectors (for a BiLSTM).")

@@ -56,9 +56,7 @@ class Tree:
         return _draw_svg(self, gold)
 
 
-def parse(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int = 32
-) -> list[Tree]:
+def parse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int = 32) -> list[Tree]:
     """The latent trees of some texts, by a latent-tree model and its (fast) tokenizer.
 
     Where the decoder sees averages, this is the highest-scoring tree, each arc with its weight in the average.
@@ -176,9 +174,7 @@ def _draw_svg(tree: Tree, gold: Tree | None) -> str:
 def _arc_levels(tree: Tree, wanted: list[bool]) -> dict[int, int]:
     """How high each arc goes (by its dependent): above all shorter arcs with which it shares a stretch of the sentence."""
     spans = {
-        place: (min(head - 1, place), max(head - 1, place))
-        for place, head in enumerate(tree.heads)
-        if head and wanted[place]
+        place: (min(head - 1, place), max(head - 1, place)) for place, head in enumerate(tree.heads) if head and wanted[place]
     }
     levels: dict[int, int] = {}
     for place, (start, end) in sorted(spans.items(), key=lambda item: item[1][1] - item[1][0]):
@@ -207,7 +203,8 @@ def _arc(
     else:
         start = centres[head - 1]
         start += 5 if end > start else -5  # beside the arrow of the head's own arc
-        path = f"M {start:.1f} {base:.1f} C {start:.1f} {base + 1.3 * rise:.1f} {end:.1f} {base + 1.3 * rise:.1f} {end:.1f} {base:.1f}"
+        high = base + 1.3 * rise
+        path = f"M {start:.1f} {base:.1f} C {start:.1f} {high:.1f} {end:.1f} {high:.1f} {end:.1f} {base:.1f}"
     dash = ' stroke-dasharray="4 3"' if dashed else ""
     opacity = f'stroke-opacity="{0.25 + 0.75 * weight:.2f}"'
     tip = f"{end:.1f},{base:.1f} {end - 3.5:.1f},{base + sign * 7:.1f} {end + 3.5:.1f},{base + sign * 7:.1f}"

@@ -65,7 +65,9 @@ def register_estimator(name: str, **fixed: Any) -> Callable[[EstimatorType], Est
 
     def register(cls: EstimatorType) -> EstimatorType:
         if name in _REGISTRY:
-            raise ValueError(f"An estimator named {name!r} is registered already ({_REGISTRY[name][0].__name__}); choose another.")
+            raise ValueError(
+                f"An estimator named {name!r} is registered already ({_REGISTRY[name][0].__name__}); choose another."
+            )
         _REGISTRY[name] = cls, fixed
         return cls
 

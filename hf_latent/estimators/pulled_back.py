@@ -23,6 +23,7 @@ from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_st
 from hf_latent.estimators.straight_through import PROJECTION_TOLERANCE, spigot, ste_identity
 from hf_latent.structures import Structure
 
+
 @register_estimator("ste_identity", start="argmax", inner_step="gradient")
 @register_estimator("spigot", start="argmax", inner_step="projected")
 @register_estimator("spigot_ce", start="marginals", inner_step="projected")

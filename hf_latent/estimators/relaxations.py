@@ -31,7 +31,13 @@ class Marginals(Relaxation):
 @register_estimator("sparsemap")
 @dataclass(frozen=True)
 class SparseMAP(Relaxation):
-    """The decoder sees the projection Π_M(s), a combination of a few structures (Niculae et al. 2018)."""
+    """The decoder sees the projection Π_M(s), a combination of a few structures (Niculae et al. 2018).
+
+    Attributes:
+        tolerance: the duality gap at which the projection stops; see `Structure.sparsemap`.
+    """
+
+    tolerance: float = 1e-4
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.sparsemap(scores, lengths)
+        return structure.sparsemap(scores, lengths, self.tolerance)

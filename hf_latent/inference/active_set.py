@@ -37,13 +37,12 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 1e-6
 
 
-def warn_of_gap(unfinished: int, batch: int, gap: float, max_iterations: int) -> None:
-    """Says that some rows did not converge."""
+def warn_of_gap(max_iterations: int) -> None:
+    """Says that some rows did not converge (always in the same words, so that Python shows them once)."""
     warnings.warn(
-        f"SparseMAP did not converge on {unfinished} of {batch} rows in {max_iterations} iterations: the largest duality gap is "
-        f"{gap:.2g}. The result lies in the polytope but is not exact. Raise `max_iterations` or `tolerance`; scores that are "
-        "nearly equal have solutions of very many structures, and larger scores converge faster.",
-        stacklevel=3,
+        f"SparseMAP did not converge in {max_iterations} iterations on some rows: the result lies in the polytope but is not "
+        "exact. Raise `max_iterations` or `tolerance`; scores that are nearly equal have solutions of very many structures.",
+        stacklevel=2,
     )
 
 
@@ -87,7 +86,7 @@ def project(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: in
             vertex, blocked = vertex[~done], blocked[~done]
         state, used = _add(state, used, vertex, ~blocked)
     if len(rows):
-        warn_of_gap(len(rows), batch, state.gap.max().item(), max_iterations)
+        warn_of_gap(max_iterations)
         finished.append((rows, state))
     return _gather(finished, batch, scores)
 

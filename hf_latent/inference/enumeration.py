@@ -31,7 +31,7 @@ def all_trees(n: int, projective: bool, single_root: bool) -> Tensor:
     """All trees over n words as 0/1 arcs, `(count, n, n + 1)`, in float32. Time and memory O((n + 1)^n)."""
     if not 0 <= n <= LARGEST_ENUMERATION:
         raise ValueError(
-            f"`size` must lie between 0 and {LARGEST_ENUMERATION}, got {n}: the number of trees grows as (size + 1)^(size - 1). "
+            f"`size` must lie between 0 and {LARGEST_ENUMERATION}, got {n}: there are (size + 1)^(size - 1) trees. "
             "For larger sentences, use `marginals`, `log_partition` or `argmax`, which need no enumeration."
         )
     if n == 0:

@@ -6,7 +6,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def best_heads(scores, n, single_root, heads):  # type: ignore[no-untyped-def]
-    """Writes the head of each word of a highest-scoring tree into `heads (n,)`. 
+    """Writes the head of each word of a highest-scoring tree into `heads (n,)`.
 
     Time O(n²) a round; a few rounds as a rule, n at the most.
     """

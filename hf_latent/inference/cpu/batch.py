@@ -41,12 +41,12 @@ def sparsemap(
     values, sizes = _exact(scores), lengths.numpy()
     point = np.zeros_like(values)
     supports: list[Support] = [(np.empty((0, 0), np.int32), np.empty(0))] * len(sizes)
-    gaps, converged = np.zeros(len(sizes)), np.ones(len(sizes), np.bool_)
+    converged = np.ones(len(sizes), np.bool_)
 
     def work(first: int, last: int) -> None:
         for row in range(first, last):
             if sizes[row]:
-                vertices, weights, gaps[row], converged[row] = active_set.project(
+                vertices, weights, _, converged[row] = active_set.project(
                     values[row], sizes[row], projective, single_root, tolerance, max_iterations
                 )
                 active_set.combine(vertices, weights, point[row])
@@ -54,7 +54,7 @@ def sparsemap(
 
     run_batch(work, sizes, steps=50)
     if not converged.all():
-        warn_of_gap(int((~converged).sum()), len(sizes), float(gaps[~converged].max()), max_iterations)
+        warn_of_gap(max_iterations)
     return torch.from_numpy(point).clamp_(0, 1), supports
 
 

@@ -3,8 +3,9 @@
 No matrix is contracted. Every word carries the label of the group it has been merged into (at first its own), and a
 group's best incoming arc is the best over its words. Where such arcs close cycles, each group on a cycle has what it
 pays already for its arc subtracted from its words' rows (their reduced scores), arcs inside the merged group are
-forbidden, and the next round begins. All cycles of all sentences merge at once, so there are a few
-rounds of O(n^2) work as a rule, and n at the most. Going back over the rounds, a group keeps its arc unless a later, larger group is entered through it.
+forbidden, and the next round begins. All cycles of all sentences merge at once, so there are a few rounds of O(n^2) work
+as a rule, and n at the most. Going back over the rounds, a group keeps its arc unless a later, larger group is entered
+through it.
 """
 
 import torch

@@ -99,7 +99,11 @@ def outside(charts: Charts, goal: Tensor, single_root: bool, share: Reduce) -> T
     for width in range(size - 1, 0, -1):
         spans = size - width
         for splits, parts, total in (
-            (charts.right_splits, flow.right_splits, flow.right_start[:, :spans, width] + flow.right_end[:, width:, -1 - width]),
+            (
+                charts.right_splits,
+                flow.right_splits,
+                flow.right_start[:, :spans, width] + flow.right_end[:, width:, -1 - width],
+            ),
             (charts.left_splits, flow.left_splits, flow.left_start[:, :spans, width] + flow.left_end[:, width:, -1 - width]),
         ):
             shares = share(torch.add(*splits(width)), dim=-1) * total[:, :, None]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class BiLstmModel(BiLstmPreTrainedModel):
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
         sizes = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
-        self.layers = nn.ModuleList(BiLstmLayer(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(BiLstmLayer(*pair) for pair in pairwise(sizes))
         self.dropout = nn.Dropout(config.dropout)
         self.embeddings.weight.requires_grad_(not config.freeze_embeddings)
         self.post_init()
@@ -85,21 +86,19 @@ class BiLstmModel(BiLstmPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Pass either `input_ids` or `inputs_embeds` (one of them, not both).")
+        if inputs_embeds is None:
+            inputs_embeds = self.embeddings(input_ids)
         if attention_mask is None:
-            attention_mask = (
-                torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-                if input_ids is None
-                else input_ids.ne(-1 if self.config.pad_token_id is None else self.config.pad_token_id).long()
-            )
-        hidden_states = self.dropout(self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds)
+            attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+            if input_ids is not None and self.config.pad_token_id is not None:
+                attention_mask = input_ids.ne(self.config.pad_token_id).long()
+        hidden_states = self.dropout(inputs_embeds)
         all_hidden_states = [hidden_states]
         for layer in self.layers:
             hidden_states = self.dropout(layer(hidden_states, attention_mask))
             all_hidden_states.append(hidden_states)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return BaseModelOutput(
-            last_hidden_state=hidden_states, hidden_states=tuple(all_hidden_states) if wanted else None
-        )
+        return BaseModelOutput(last_hidden_state=hidden_states, hidden_states=tuple(all_hidden_states) if wanted else None)
 
     @classmethod
     def from_word_vectors(

@@ -66,9 +66,7 @@ def _numbers(fields: list[str]) -> np.ndarray | None:
     return vector if np.isfinite(vector).all() else None
 
 
-def word_tokenizer(
-    words: Iterable[str], lowercase: bool = True, split_punctuation: bool = False
-) -> PreTrainedTokenizerFast:
+def word_tokenizer(words: Iterable[str], lowercase: bool = True, split_punctuation: bool = False) -> PreTrainedTokenizerFast:
     """A fast tokenizer with one token a word: `[PAD]` is 0, `[UNK]` is 1, then `words` in their order.
 
     Text is split at white space, and with `split_punctuation` at punctuation as well.

@@ -60,12 +60,12 @@ class LatentTreeConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """The size of a word vector of the encoder."""
-        return self.text_config.hidden_size
+        return self.get_text_config().hidden_size
 
     @property
     def vocab_size(self) -> int:
         """The number of tokens that the encoder knows."""
-        return self.text_config.vocab_size
+        return self.get_text_config().vocab_size
 
 
 __all__ = ["LatentTreeConfig"]

@@ -20,7 +20,6 @@ from transformers.utils.generic import can_return_tuple
 
 from hf_latent.estimators import get_estimator
 from hf_latent.layers import AttentionPooling, BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
-from hf_latent.layers.latent_tree import LatentTree
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.word_boundaries import UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import example_losses, mean_loss
@@ -134,13 +133,16 @@ class LatentTreePreTrainedModel(PreTrainedModel):
 class LatentTreeModel(LatentTreePreTrainedModel):
     """Encoder, words out of sub-words, and a latent tree over them: each word comes out beside its head."""
 
+    token_kinds: Tensor
+
     def __init__(self, config: LatentTreeConfig) -> None:
         super().__init__(config)
         self.encoder = _new_encoder(config.text_config)
         embeddings = self.encoder.get_input_embeddings()
         self.register_buffer("token_kinds", torch.full((embeddings.num_embeddings,), UNSET, dtype=torch.uint8))
         size = config.hidden_size if config.decoder_input == "encoder" else embeddings.embedding_dim
-        self.tree = self.heads = None
+        self.tree: LatentTreeLayer | None = None
+        self.heads: HeadAveraging | None = None
         if config.estimator is not None:
             self.tree = LatentTreeLayer(
                 config.hidden_size,
@@ -163,7 +165,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
     def set_word_boundaries(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Learn from the tokenizer which tokens open a word; saved with the model."""
-        size = self.get_input_embeddings().num_embeddings
+        size = len(self.token_kinds)
         self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
 
     @can_return_tuple
@@ -203,14 +205,14 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             decoder_words, _ = pool_words(embeddings, word_ids, self.config.word_pooling)
         tree = None
         if self.tree is not None and self.heads is not None:
-            heads = self.heads
+            heads, own_words = self.heads, decoder_words
 
             def loss_of_arcs(arcs: Tensor) -> Tensor:
                 assert task_loss is not None
-                return task_loss(heads(decoder_words, arcs), num_words)
+                return task_loss(heads(own_words, arcs), num_words)
 
-            tree: LatentTree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs)
-            decoder_words = heads(decoder_words, tree.arcs)
+            tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs)
+            decoder_words = heads(own_words, tree.arcs)
         return LatentTreeModelOutput(
             last_hidden_state=decoder_words,
             num_words=num_words,
@@ -249,7 +251,7 @@ class LatentTreeForSequenceClassification(LatentTreePreTrainedModel):
         self.classifier = nn.Linear(config.decoder_size, config.num_labels)
         self.post_init()
 
-    def _logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+    def _logits(self, words: Tensor | None, num_words: Tensor | None) -> Tensor:
         return self.classifier(self.pooling(self.decoder(words), num_words))
 
     @can_return_tuple

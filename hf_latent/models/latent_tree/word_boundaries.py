@@ -35,7 +35,9 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
             "not fit. Load both from the same place, or call `resize_token_embeddings(len(tokenizer))` on the encoder."
         )
     model = description["model"]
-    splitters = json.dumps([description["pre_tokenizer"], description["decoder"], description["normalizer"]], ensure_ascii=False)
+    splitters = json.dumps(
+        [description["pre_tokenizer"], description["decoder"], description["normalizer"]], ensure_ascii=False
+    )
     if model["type"] == "WordPiece":
         prefix = model["continuing_subword_prefix"]
         kinds = {index: 0 if token.startswith(prefix) else OPENS_WORD for token, index in vocabulary.items()}
@@ -46,7 +48,9 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
     elif "▁" in splitters:
         kinds = {index: OPENS_WORD if token.startswith("▁") else 0 for token, index in vocabulary.items()}
     else:
-        raise ValueError(f"Cannot tell where words begin from the tokens of {type(tokenizer).__name__} ({model['type']}). {advice}")
+        raise ValueError(
+            f"Cannot tell where words begin from the tokens of {type(tokenizer).__name__} ({model['type']}). {advice}"
+        )
     table = torch.full((vocab_size,), NO_WORD, dtype=torch.uint8)
     for index, kind in kinds.items():
         table[index] = kind

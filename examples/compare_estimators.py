@@ -1,0 +1,99 @@
+"""Train the same classifier with several estimators and seeds, and tabulate them.
+
+    python examples/compare_estimators.py --output_dir outputs/sst2 --estimators none marginals spigot --seeds 1 2 3 -- \
+        --train_file train.tsv --validation_file dev.tsv --test_file test.tsv --word_vectors glove.6B.100d.txt.gz
+
+What stands behind `--` goes to `text_classification.py`. Finished runs are kept in the output folder and not repeated, so that
+the command can be stopped and given again. Ends with `results.json` and `results.md`.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hf_latent import list_estimators
+
+SCRIPT = Path(__file__).with_name("text_classification.py")
+
+
+def run(output_dir: Path, estimator: str, seed: int, arguments: list[str]) -> dict:
+    """The results of one training run, from the folder if it is there already."""
+    folder = output_dir / f"{estimator}-{seed}"
+    results, command_file = folder / "results.json", folder / "command.txt"
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "--estimator",
+        estimator,
+        "--seed",
+        str(seed),
+        "--output_dir",
+        str(folder),
+        *arguments,
+    ]
+    written = shlex.join(["python", "examples/text_classification.py", *command[2:]])
+    if results.is_file():
+        if command_file.read_text().strip() != written:
+            raise SystemExit(f"{folder} holds a run with other arguments: choose another --output_dir, or remove it.")
+        return json.loads(results.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    command_file.write_text(written + "\n")
+    with (folder / "log.txt").open("w") as log:
+        finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if finished.returncode:
+        tail = "\n".join((folder / "log.txt").read_text().splitlines()[-5:])
+        raise SystemExit(f"Training with {estimator!r}, seed {seed}, failed:\n{tail}\nThe whole log is {folder / 'log.txt'}.")
+    return json.loads(results.read_text())
+
+
+def table(results: list[dict]) -> str:
+    """Mean ± standard error over the seeds, a row an estimator, in Markdown."""
+    lines = ["| estimator | validation accuracy | test accuracy | seconds of training |", "|:--|--:|--:|--:|"]
+    for estimator in dict.fromkeys(result["estimator"] for result in results):
+        runs = [result for result in results if result["estimator"] == estimator]
+        cells = [
+            mean_and_error([100 * result[name] for result in runs if name in result])
+            for name in ("validation_accuracy", "test_accuracy")
+        ]
+        seconds = statistics.mean(result["train_seconds"] for result in runs)
+        lines.append(f"| {estimator:12} | {cells[0]:>12} | {cells[1]:>12} | {seconds:5.0f} |")
+    return "\n".join(lines)
+
+
+def mean_and_error(values: list[float]) -> str:
+    if not values:
+        return ""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.1f} ± {error:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--estimators", nargs="+", default=["none", *list_estimators()])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
+    arguments, rest = parser.parse_known_args()
+    rest = [argument for argument in rest if argument != "--"]
+    unknown = set(arguments.estimators) - {"none", *list_estimators()}
+    if unknown:
+        parser.error(f"unknown estimator {sorted(unknown)[0]!r}; the known ones are none, {', '.join(list_estimators())}")
+    jobs = [(estimator, seed) for seed in arguments.seeds for estimator in arguments.estimators]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = pool.map(lambda job: run(arguments.output_dir, *job, rest), jobs)
+        results = list(tqdm(runs, total=len(jobs), desc="Training runs"))
+    results.sort(key=lambda result: (arguments.estimators.index(result["estimator"]), result["seed"]))
+    (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (arguments.output_dir / "results.md").write_text(table(results) + "\n")
+    print(f"\n{table(results)}\n\nWritten to {arguments.output_dir / 'results.json'} and results.md.")
+
+
+if __name__ == "__main__":
+    main()

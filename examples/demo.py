@@ -1,0 +1,230 @@
+"""Find the trees of a little language from sentence labels alone. Under two minutes on two cores; see `little_language.py`.
+
+    python examples/demo.py --output_dir demo_output
+
+Trains a latent-tree classifier with the stock `Trainer`, beside the same network without a tree, and compares its trees with
+the true ones, which it never saw.
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from little_language import CLASSES, WORD_CLASS, Sentence, generate
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+    set_seed,
+)
+
+from hf_latent import BiLstmConfig, BiLstmModel, DependencyTree, LatentTreeForSequenceClassification
+from hf_latent.models.bilstm import word_tokenizer
+from hf_latent.structures.conversions import heads_from_arcs
+from hf_latent.trees import Tree, attachment_score, parse
+
+
+class WordClassEncoder(BiLstmModel):
+    """A BiLSTM over word classes: it sees "adjective noun preposition noun" and never which words they are.
+
+    So the parser that reads it cannot solve the task by itself and tell the decoder the answer through the shape of a tree;
+    all that it can do for the decoder is to find the arcs. (With an encoder that sees the words, it does just that: the
+    accuracy is as high, and the trees mean nothing.)
+    """
+
+    def __init__(self, config: BiLstmConfig) -> None:
+        super().__init__(config)
+        self.class_embeddings = torch.nn.Embedding(len(CLASSES) + 2, config.embedding_size)
+        self.register_buffer("word_classes", torch.tensor(config.word_classes))
+
+    def forward(self, input_ids, attention_mask=None, **kwargs):
+        classes = self.class_embeddings(self.word_classes[input_ids])
+        return super().forward(inputs_embeds=classes, attention_mask=attention_mask, **kwargs)
+
+
+def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **options) -> LatentTreeForSequenceClassification:
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    classes = [CLASSES.index(WORD_CLASS[word]) + 2 if word in WORD_CLASS else 0 for word, _ in vocabulary]
+    config = BiLstmConfig(vocab_size=len(classes), embedding_size=32, hidden_size=64, word_classes=classes)
+    return LatentTreeForSequenceClassification.from_encoder(
+        WordClassEncoder(config),
+        tokenizer,
+        num_labels=2,
+        estimator=estimator,
+        decoder_input="embeddings",  # the decoder sees each word, and its head, but no context
+        single_root=True,
+        arc_size=32,
+        decoder_size=64,
+        **options,
+    )
+
+
+def train(
+    model: LatentTreeForSequenceClassification, tokenizer: PreTrainedTokenizerBase, data: Dataset, epochs: float, **options
+) -> float:
+    """The mean training loss, after training with the stock Trainer."""
+    arguments = TrainingArguments(
+        output_dir="unused",
+        num_train_epochs=epochs,
+        per_device_train_batch_size=64,
+        learning_rate=2e-3,
+        save_strategy="no",
+        logging_strategy="epoch",
+        report_to="none",
+        dataloader_pin_memory=False,
+        disable_tqdm=False,
+        **options,
+    )
+    trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=DataCollatorWithPadding(tokenizer))
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(QuietProgress)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1]
+
+
+class QuietProgress(ProgressCallback):
+    """The Trainer's progress bar without a line for each log entry."""
+
+    def on_log(self, *args, **kwargs) -> None:
+        pass
+
+
+def accuracy(model: LatentTreeForSequenceClassification, tokenizer: PreTrainedTokenizerBase, data: Dataset) -> float:
+    """The share of sentences that `model` labels rightly, by the stock pipeline."""
+    classify = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, batch_size=128)
+    predictions = classify([" ".join(words) for words in data["words"]])
+    pairs = zip(predictions, data["labels"], strict=True)
+    return sum(prediction["label"] == model.config.id2label[label] for prediction, label in pairs) / len(data)
+
+
+def other_trees(gold: list[Tree], seed: int) -> dict[str, list[Tree]]:
+    """Trees that no training is needed for."""
+    torch.manual_seed(seed)
+    structure = DependencyTree(projective=True, single_root=True)
+    noise = [torch.randn(1, len(tree.words), len(tree.words) + 1) for tree in gold]
+    shapes = {
+        "flat (all words from ROOT)": lambda n: [0] * n,
+        "each word from the one before": lambda n: list(range(n)),
+        "each word from the one after": lambda n: [*range(2, n + 1), 0],
+    }
+    trees = {name: [Tree(tree.words, tuple(shape(len(tree.words)))) for tree in gold] for name, shape in shapes.items()}
+    trees["random trees"] = [
+        Tree(tree.words, tuple(heads_from_arcs(structure.argmax(scores))[0].tolist()))
+        for tree, scores in zip(gold, noise, strict=True)
+    ]
+    return trees
+
+
+def side_by_side(left: str, right: str, width: int = 44) -> str:
+    rows = zip(left.splitlines(), right.splitlines(), strict=True)
+    return "\n".join(f"  {one:<{width}}{other}".rstrip() for one, other in rows)
+
+
+def gallery(pairs: list[tuple[Tree, Tree]]) -> str:
+    """One SVG: the latent tree on the left, the gold tree on the right."""
+    parts, y, widths = [], 40, []
+    for latent, gold in pairs:
+        drawings = [latent.to_svg(gold), gold.to_svg()]
+        sizes = [
+            tuple(float(drawing.split(f'{side}="')[1].split('"')[0]) for side in ("width", "height")) for drawing in drawings
+        ]
+        widths.append(max(width for width, _ in sizes))
+        parts.append((y, drawings))
+        y += max(height for _, height in sizes) + 24
+    column = max(widths) + 30
+    body = "\n".join(
+        drawing.replace("<svg ", f'<svg x="{15 + place * column}" y="{row}" ', 1)
+        for row, drawings in parts
+        for place, drawing in enumerate(drawings)
+    )
+    titles = "".join(
+        f'<text x="{15 + place * column}" y="24" font-family="sans-serif" font-size="15" fill="#374151">{title}</text>'
+        for place, title in enumerate(["latent tree, learned from the label", "gold tree, never seen"])
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * column:.0f}" height="{y:.0f}">\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n{titles}\n{body}\n</svg>\n'
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_output"))
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--estimator", default="spigot_ce")
+    parser.add_argument("--step_size", type=float, default=0.1, help="of the pulled-back estimators")
+    parser.add_argument("--starts", type=int, default=4)
+    arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+
+    tokenizer = word_tokenizer(WORD_CLASS)
+    training, test = generate(10_000, seed=1), generate(1000, seed=2)
+    print(f"{len(training)} sentences to train on, {len(test)} to test on. For example:")
+    for sentence in test[:2]:
+        print(f"  {'harmony' if sentence.label else 'discord'}: {' '.join(sentence.words)}")
+
+    def encode(sentences: list[Sentence]) -> Dataset:
+        texts = [" ".join(sentence.words) for sentence in sentences]
+        columns = {"words": [sentence.words for sentence in sentences], "labels": [sentence.label for sentence in sentences]}
+        return Dataset.from_dict({**tokenizer(texts), **columns})
+
+    train_data, test_data = encode(training), encode(test)
+    print("\nThe network without a tree")
+    set_seed(arguments.seed)
+    no_tree = new_model(tokenizer, None)
+    train(no_tree, tokenizer, train_data, epochs=2)
+
+    print(f"\nWith a latent tree ({arguments.estimator}): {arguments.starts} starts, of which the best goes on")
+    pulled_back = arguments.estimator in ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
+    options = {"estimator_options": {"step_size": arguments.step_size}} if pulled_back else {}
+    candidates = []
+    for seed in range(arguments.seed, arguments.seed + arguments.starts):
+        set_seed(seed)
+        model = new_model(tokenizer, arguments.estimator, **options)
+        loss = train(model, tokenizer, train_data, epochs=5, lr_scheduler_type="constant", seed=seed)
+        print(f"start {seed}: training loss {loss:.3f}")
+        candidates.append((loss, seed, model))
+    loss, seed, model = min(candidates, key=lambda candidate: candidate[0])
+    loss = train(model, tokenizer, train_data, epochs=8, seed=seed)
+    print(f"start {seed}, gone on: training loss {loss:.3f}")
+
+    accuracies = {
+        "chance": max(sum(s.label == label for s in test) for label in (0, 1)) / len(test),
+        "the same network without a tree": accuracy(no_tree, tokenizer, test_data),
+        "with a latent tree": accuracy(model, tokenizer, test_data),
+    }
+    gold = [Tree(sentence.words, sentence.heads) for sentence in test]
+    latent = parse(model, tokenizer, [" ".join(sentence.words) for sentence in test])
+    scores = {"latent trees": latent, **other_trees(gold, arguments.seed)}
+    attachment = {name: attachment_score(trees, gold) for name, trees in scores.items()}
+    whole = sum(ours.heads == theirs.heads for ours, theirs in zip(latent, gold, strict=True)) / len(gold)
+
+    print("\nTest accuracy (the label)")
+    for name, value in accuracies.items():
+        print(f"  {name:32}{100 * value:6.1f} %")
+    print("\nAttachment score against the gold trees (share of words with the right head)")
+    for name, value in attachment.items():
+        print(f"  {name:32}{100 * value:6.1f} %")
+    print(f"  {100 * whole:.1f} % of the latent trees are right in every word.")
+
+    chosen = random.Random(arguments.seed).sample([place for place, tree in enumerate(gold) if len(tree.words) >= 6], 3)
+    for place in chosen:
+        print("\n" + side_by_side("latent tree\n" + latent[place].to_text(), "gold tree\n" + gold[place].to_text()))
+    picture = arguments.output_dir / "trees.svg"
+    picture.write_text(gallery([(latent[place], gold[place]) for place in chosen]), encoding="utf-8")
+    results = {"accuracy": accuracies, "attachment_score": attachment, "whole_trees": whole, "arguments": vars(arguments)}
+    (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
+    print(f"\nThe picture is {picture}, the numbers are in {arguments.output_dir / 'results.json'}.")
+    print(f"All of it took {time.perf_counter() - start:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
