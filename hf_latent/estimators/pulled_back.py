@@ -62,18 +62,20 @@ class PulledBack(Estimator):
         if task_loss is None:
             return Latent(self._without_task_loss(structure, scores, lengths), no_loss(scores))
         value = structure.argmax(scores, lengths)
-        start = value if self.start == "argmax" else structure.marginals(scores.detach(), lengths)
-        direction = start - self._pull_back(structure, scores.detach(), lengths, start, task_loss)
+        # In float64: μᵏ may be so close to μ⁰ that float32 could not tell their difference.
+        exact = scores.detach().double()
+        start = value.double() if self.start == "argmax" else structure.marginals(exact, lengths)
+        direction = start - self._pull_back(structure, exact, lengths, start, lambda guess: task_loss(guess.to(scores.dtype)))
         loss = structure.score(direction, scores, lengths)
         return Latent(value, loss - loss.detach())
 
     def _pull_back(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None, start: Tensor, task_loss: TaskLoss
     ) -> Tensor:
-        """μᵏ, in float64: it may be so close to μ⁰ that float32 could not tell their difference."""
-        scores, guess = scores.double(), start.double()
+        """μᵏ, from float64 scores and μ⁰."""
+        guess = start
         for _ in range(self.num_steps):
-            step = self.step_size * _gradient(task_loss, guess.to(start.dtype)).double()
+            step = self.step_size * _gradient(task_loss, guess)
             if self.inner_step == "exponentiated":
                 scores = scores - step
                 guess = structure.marginals(scores, lengths)

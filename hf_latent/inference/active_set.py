@@ -61,7 +61,7 @@ def project(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: in
     # The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
     # distance, and no smaller than rounding allows.
     distance = (scores - state.point).square().sum(1)
-    tolerances = tolerance * distance.clamp(max=1) + 1e-15 * scores.shape[1] * scores.abs().amax(1)
+    tolerances = tolerance * distance.clamp(max=1) + 1e-16 * scores.shape[1] * scores.abs().amax(1)
     finished: list[tuple[Tensor, ActiveSet]] = []
     for _ in range(max_iterations):
         if not len(rows):

@@ -27,7 +27,8 @@ def check_floating(scores: object, shape: str, dims: int) -> Tensor:
 
 def check_finite(scores: Tensor, mask: Tensor, name: str = "scores") -> None:
     """Raises where a score that counts (`mask`, same shape) is NaN, infinite or beyond `LARGEST_SCORE`."""
-    wrong = ~(scores.detach().abs() <= LARGEST_SCORE) & mask
+    # In float64: as a float32 number, the limit itself would be infinite.
+    wrong = ~(scores.detach().double().abs() <= LARGEST_SCORE) & mask
     if wrong.any():
         index = tuple(wrong.nonzero()[0].tolist())
         raise ValueError(

@@ -88,8 +88,7 @@ def tree_sparsemap(
         return _best(normalized, lengths[rows], projective, single_root).flatten(1)
 
     # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.
-    normalized, _ = normalize(scores, lengths)
-    flat = normalized.masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
+    flat = scores.double().masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
     return active_set.sparsemap(flat, oracle, tolerance, max_iterations).view(scores.shape).to(scores.dtype)
 
 

@@ -37,13 +37,17 @@ def project(scores, n, projective, single_root, tolerance, max_iterations):  # t
     factor[0, 0], weights[0], right[0], count = np.sqrt(n + 1.0), 1.0, 0.0, 1
     gap, converged = np.inf, False
     # The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
-    # distance, and no smaller than rounding allows.
+    # distance, and no smaller than rounding allows. A constant added to a row is no distance.
     distance = 0.0
     for word in range(n):
+        total, square = 0.0, 0.0
         for head in range(n + 1):
             if head != word + 1:
-                distance += (shifted[word, head] - (vertices[0, word] == head)) ** 2
-    tolerance = tolerance * min(1.0, distance) + 1e-15 * n * scale
+                difference = shifted[word, head] - (vertices[0, word] == head)
+                total += difference
+                square += difference**2
+        distance += square - total**2 / n
+    tolerance = tolerance * min(1.0, distance) + 1e-16 * n * scale
     for _ in range(max_iterations):
         _solve(factor, right, target, count, 1.0)
         if not abs(target[:count].sum() - 1.0) < 1e-6:

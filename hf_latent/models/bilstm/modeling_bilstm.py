@@ -47,6 +47,8 @@ class BiLstmPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Embedding):
             # Of the scale of pretrained word vectors, which this stands in for.
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                module.weight[module.padding_idx] = 0
         elif isinstance(module, nn.LSTM):
             module.reset_parameters()
 

@@ -1,0 +1,85 @@
+"""What several tests share: the four kinds of trees, a tiny encoder made on the spot, and where real data may lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from hf_latent import DependencyTree
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TREES = [DependencyTree(projective, single_root) for projective in (True, False) for single_root in (False, True)]
+
+
+def tree_name(tree: DependencyTree) -> str:
+    return f"{'projective' if tree.projective else 'non-projective'}-{'single' if tree.single_root else 'multi'}-root"
+
+
+@pytest.fixture(params=TREES, ids=tree_name)
+def tree(request) -> DependencyTree:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    folder = Path(os.environ.get("HF_LATENT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the data folder, which is not at {folder} (set HF_LATENT_DATA)")
+    return folder
+
+
+SUBWORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "good",
+    "bad",
+    "film",
+    "un",
+    "##watch",
+    "##able",
+    "not",
+    "very",
+    ",",
+    ".",
+]
+
+
+@pytest.fixture(scope="session")
+def wordpiece() -> PreTrainedTokenizerFast:
+    vocabulary = {token: index for index, token in enumerate(SUBWORDS)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+@pytest.fixture
+def tiny_bert() -> BertModel:
+    torch.manual_seed(1)
+    return BertModel(
+        BertConfig(
+            vocab_size=len(SUBWORDS),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=40,
+        )
+    )

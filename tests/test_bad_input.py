@@ -1,0 +1,150 @@
+"""Whatever a user hands over ends in a right result or in an error that names the argument, the value and the way out."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_latent import Categorical, DependencyTree, LatentTreeLayer
+from hf_latent.structures import conversions
+from hf_latent.trees import Tree, attachment_score
+
+OPERATIONS = ["argmax", "marginals", "log_partition", "sparsemap", "entropy"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_not_finite(tree, operation, value):
+    scores = torch.randn(2, 3, 4)
+    scores[1, 2, 0] = value
+    with pytest.raises(ValueError, match=rf"`scores` must be finite.*scores\[1, 2, 0\] is {value}.*lower the learning rate"):
+        getattr(tree, operation)(scores)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
+    [
+        (torch.tensor([3, 4]), ValueError, r"between 0 and 3.*lengths\[1\] is 4"),
+        (torch.tensor([-1, 3]), ValueError, r"between 0 and 3.*lengths\[0\] is -1"),
+        (torch.tensor([1.0, 2.0]), TypeError, "integer dtype, got a float32 tensor"),
+        (torch.tensor([True, False]), TypeError, "integer dtype, got a bool tensor.*mask.sum"),
+        (torch.tensor([1, 2, 3]), ValueError, r"shape \(2,\)"),
+        ("ab", TypeError, r"integer tensor of shape \(2,\), got 'ab'"),
+    ],
+)
+def test_lengths_that_do_not_fit(tree, lengths, error, message):
+    with pytest.raises(error, match=message):
+        tree.marginals(torch.randn(2, 3, 4), lengths)
+
+
+@pytest.mark.parametrize(
+    ("scores", "error", "message"),
+    [
+        (torch.randn(2, 3, 3), ValueError, r"shape \(batch, n, n \+ 1\).*got a float32 tensor of shape \(2, 3, 3\)"),
+        (torch.randn(3, 4), ValueError, r"shape \(batch, n, n \+ 1\), got a float32 tensor of shape \(3, 4\)"),
+        (torch.ones(2, 3, 4, dtype=torch.long), TypeError, r"floating point, got a int64 tensor.*scores.float\(\)"),
+        ([[[0.0, 1.0]]], TypeError, "must be a torch.Tensor"),
+    ],
+)
+def test_scores_of_the_wrong_kind(tree, scores, error, message):
+    with pytest.raises(error, match=message):
+        tree.argmax(scores)
+
+
+def test_sentences_of_length_zero_and_one(tree):
+    scores = torch.randn(3, 1, 2)
+    lengths = torch.tensor([0, 1, 0])
+    expected = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]])
+    for name in ("argmax", "marginals", "sparsemap"):
+        assert torch.equal(getattr(tree, name)(scores, lengths), expected)
+    torch.testing.assert_close(tree.log_partition(scores, lengths), torch.tensor([0.0, scores[1, 0, 0].item(), 0.0]))
+    assert torch.equal(tree.entropy(scores, lengths), torch.zeros(3))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 1), (0, 0, 1)])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_nothing_at_all(tree, shape, operation):
+    value = getattr(tree, operation)(torch.randn(shape))
+    assert value.shape == (shape[:1] if operation in ("log_partition", "entropy") else shape)
+
+
+def test_non_contiguous_and_expanded_scores(tree):
+    scores = torch.randn(4, 5, 3).permute(2, 1, 0).mT  # (3, 4, 5), strided
+    for name in ("argmax", "marginals", "sparsemap"):
+        assert torch.equal(getattr(tree, name)(scores), getattr(tree, name)(scores.contiguous()))
+    expanded = torch.randn(1, 4, 5).expand(3, 4, 5)
+    assert torch.equal(tree.argmax(expanded), tree.argmax(expanded.clone()))
+
+
+def test_categorical_errors():
+    with pytest.raises(ValueError, match=r"scores\[0, 1\] is nan"):
+        Categorical().marginals(torch.tensor([[0.0, float("nan")]]))
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 3"):
+        Categorical().marginals(torch.randn(1, 2), torch.tensor([3]))
+    with pytest.raises(ValueError, match="2 dimensions"):
+        Categorical().argmax(torch.randn(3))
+
+
+def test_stopping_rules_of_sparsemap(tree):
+    with pytest.raises(ValueError, match=r"`tolerance` must be a positive number, got -1"):
+        tree.sparsemap(torch.randn(1, 2, 3), tolerance=-1)
+    with pytest.raises(ValueError, match=r"`max_iterations` must be an integer of at least 1, got 0"):
+        tree.sparsemap(torch.randn(1, 2, 3), max_iterations=0)
+
+
+def test_enumeration_has_a_limit(tree):
+    with pytest.raises(ValueError, match=r"between 0 and 7, got 8"):
+        tree.enumerate(8)
+
+
+def test_log_prob_wants_the_shape_of_the_scores(tree):
+    with pytest.raises(ValueError, match=r"`z` must have the shape of `scores`, \(1, 2, 3\), got \(1, 2, 2\)"):
+        tree.log_prob(torch.zeros(1, 2, 2), torch.randn(1, 2, 3))
+
+
+def test_layer_errors():
+    with pytest.raises(ValueError, match="Unknown estimator 'gumbel'"):
+        LatentTreeLayer(8, estimator="gumbel")
+    with pytest.raises(ValueError, match="Unknown `arc_scorer` 'linear'. The known ones are: biaffine, mlp"):
+        LatentTreeLayer(8, arc_scorer="linear")
+    layer = LatentTreeLayer(8, estimator="marginals")
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 4"):
+        layer(torch.randn(1, 3, 8), torch.tensor([4]))
+
+
+def test_heads_that_do_not_fit():
+    with pytest.raises(ValueError, match="`heads` must lie between 0"):
+        conversions.arcs_from_heads(torch.tensor([[3, 0]]))
+    with pytest.raises(ValueError, match="integer tensor of shape"):
+        conversions.arcs_from_heads(torch.tensor([[0.0, 1.0]]))
+    with pytest.raises(ValueError, match="give each of the 2 words a head"):
+        Tree(("a", "b"), (0, 5))
+    with pytest.raises(ValueError, match="must form a tree"):
+        Tree(("a", "b"), (2, 1))
+    with pytest.raises(ValueError, match="no words"):
+        attachment_score([], [])
+
+
+@given(
+    batch=st.integers(0, 3),
+    n=st.integers(0, 5),
+    columns=st.integers(-1, 1),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64]),
+    special=st.sampled_from([None, float("nan"), float("inf"), -1e30, 1e30]),
+    lengths=st.none() | st.lists(st.integers(-1, 6), min_size=0, max_size=3),
+    tree=st.builds(DependencyTree, st.booleans(), st.booleans()),
+    operation=st.sampled_from(OPERATIONS),
+)
+@settings(max_examples=400, deadline=None)
+def test_hostile_input(batch, n, columns, dtype, special, lengths, tree, operation):
+    """A right result or a named error: no crash, and no NaN out of finite input."""
+    scores = torch.randn(batch, n, max(n + 1 + columns, 0)).to(dtype)
+    if special is not None and scores.numel() and dtype.is_floating_point:
+        scores.view(-1)[0] = special
+    lengths = None if lengths is None else torch.tensor(lengths, dtype=torch.long)
+    try:
+        value = getattr(tree, operation)(scores, lengths)
+    except (ValueError, TypeError) as error:
+        assert str(error).startswith(("`scores`", "`lengths`"))
+    else:
+        assert value.isfinite().all()
