@@ -9,6 +9,7 @@
 `--estimator none` trains the same network without a tree: the baseline.
 """
 
+import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from transformers import (
     set_seed,
 )
 
-from hf_latent import BiLstmModel, LatentTreeForSequenceClassification, list_estimators
+from hf_latent import BiLstmModel, LatentTreeForSequenceClassification, get_estimator, list_estimators
 from hf_latent.trees import parse
 
 
@@ -58,8 +59,8 @@ class ModelArguments:
     estimator: str = field(
         default="spigot", metadata={"help": f"'none' for no tree, or one of: {', '.join(list_estimators())}."}
     )
-    step_size: float | None = field(default=None, metadata={"help": "η of the pulled-back estimators (default 1)."})
-    num_steps: int | None = field(default=None, metadata={"help": "Inner steps of the pulled-back estimators (default 1)."})
+    step_size: float = field(default=0.1, metadata={"help": "η of the pulled-back estimators."})
+    num_steps: int = field(default=1, metadata={"help": "Inner steps of the pulled-back estimators."})
     arc_scorer: str = field(default="biaffine", metadata={"help": "'biaffine' or 'mlp'."})
     projective: bool = field(default=True, metadata={"help": "Only trees without crossing arcs."})
     single_root: bool = field(default=False, metadata={"help": "Only trees with one root."})
@@ -75,7 +76,7 @@ class Arguments(TrainingArguments):
     learning_rate: float = field(default=1e-3)
     per_device_train_batch_size: int = field(default=32)
     per_device_eval_batch_size: int = field(default=128)
-    num_train_epochs: float = field(default=5)
+    num_train_epochs: float = field(default=3)
     lr_scheduler_type: str = field(default="constant")
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
@@ -120,14 +121,19 @@ def read_file(path: Path, arguments: DataArguments) -> datasets.Dataset:
         raise SystemExit(f"{path} is empty: there is nothing to learn from or to measure.")
     if path.suffix in (".json", ".jsonl"):
         return datasets.Dataset.from_json(str(path))
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    with path.open(encoding="utf-8") as file:
-        header = file.readline().rstrip("\n").split(delimiter)
-    has_header = arguments.text_column in header and arguments.label_column in header
-    names = {} if has_header else {"names": [arguments.text_column, arguments.label_column]}
     # Tab-separated text is not quoted: a quotation mark in it is one.
-    quoting = {"quoting": 3} if delimiter == "\t" else {}
-    return datasets.Dataset.from_csv(str(path), sep=delimiter, keep_default_na=False, **names, **quoting)
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = [line for line in csv.reader(file, **dialect) if line]
+    names = [arguments.text_column, arguments.label_column]
+    if set(names) & set(lines[0]):
+        names = lines.pop(0)
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(names):
+            raise SystemExit(
+                f"{path}, entry {number}: expected {len(names)} fields ({', '.join(names)}), got {len(line)}: {line}."
+            )
+    return datasets.Dataset.from_dict({name: [line[place] for line in lines] for place, name in enumerate(names)})
 
 
 def number_labels(data: datasets.DatasetDict) -> tuple[datasets.DatasetDict, list[str]]:
@@ -135,17 +141,20 @@ def number_labels(data: datasets.DatasetDict) -> tuple[datasets.DatasetDict, lis
     feature = data["train"].features["label"]
     if isinstance(feature, datasets.ClassLabel):
         return data, feature.names
-    names = [str(label) for label in sorted(set(data["train"]["label"]))]
-    for split, part in data.items():
-        unknown = {str(label) for label in part["label"]} - set(names)
-        if unknown:
-            raise SystemExit(
-                f"The {split} data has the label {sorted(unknown)[0]!r}, which the training data ({', '.join(names)}) does not."
-            )
+    names = sorted({str(label) for label in data["train"]["label"]})
     if len(names) < 2:
         raise SystemExit(f"The training data has one label only, {names[0]!r}: there is nothing to tell apart.")
     numbers = {name: number for number, name in enumerate(names)}
-    return data.map(lambda example: {"label": numbers[str(example["label"])]}, load_from_cache_file=False), names
+    numbered = {}
+    for split, part in data.items():
+        labels = [str(label) for label in part["label"]]
+        unknown = sorted(set(labels) - set(names))
+        if unknown:
+            raise SystemExit(
+                f"The {split} data has the label {unknown[0]!r}, which the training data ({', '.join(names)}) does not."
+            )
+        numbered[split] = part.remove_columns("label").add_column("label", [numbers[label] for label in labels])
+    return datasets.DatasetDict(numbered), names
 
 
 def load_encoder(arguments: ModelArguments, data: datasets.DatasetDict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -174,15 +183,18 @@ def main() -> None:
     set_seed(arguments.seed)
     data, names = number_labels(read_data(data_arguments))
     encoder, tokenizer = load_encoder(model_arguments, data)
+    estimator = None if model_arguments.estimator == "none" else model_arguments.estimator
     options = {"step_size": model_arguments.step_size, "num_steps": model_arguments.num_steps}
+    if estimator is not None:
+        options = {name: value for name, value in options.items() if hasattr(get_estimator(estimator), name)}
     model = LatentTreeForSequenceClassification.from_encoder(
         encoder,
         tokenizer,
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: number for number, name in enumerate(names)},
-        estimator=None if model_arguments.estimator == "none" else model_arguments.estimator,
-        estimator_options={name: value for name, value in options.items() if value is not None},
+        estimator=estimator,
+        estimator_options=options if estimator is not None else None,
         arc_scorer=model_arguments.arc_scorer,
         projective=model_arguments.projective,
         single_root=model_arguments.single_root,

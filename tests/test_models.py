@@ -38,7 +38,7 @@ def encode(tokenizer, texts=TEXTS):
 def test_forward_and_backward(estimator, encoder, tiny_bert, wordpiece):
     base, tokenizer = tiny_bert, wordpiece
     if encoder == "bilstm":
-        tokenizer = word_tokenizer("a good film not very bad".split())
+        tokenizer = word_tokenizer(["a", "good", "film", "not", "very", "bad"])
         base = BiLstmModel(BiLstmConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=16))
     model = LatentTreeForSequenceClassification.from_encoder(base, tokenizer, num_labels=3, estimator=estimator)
     model.train()
@@ -110,7 +110,7 @@ def test_a_batch_changes_nothing(model, wordpiece):
 
 
 def test_padding_on_the_left_changes_nothing():
-    tokenizer = word_tokenizer("a good film not very bad".split())
+    tokenizer = word_tokenizer(["a", "good", "film", "not", "very", "bad"])
     encoder = BiLstmModel(BiLstmConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=16))
     model = LatentTreeForSequenceClassification.from_encoder(encoder, tokenizer, num_labels=3).eval()
     right = model(**encode(tokenizer))
@@ -232,7 +232,7 @@ def test_options_that_do_not_exist(tiny_bert, wordpiece):
 def test_without_a_tokenizer_word_ids_are_asked_for(tiny_bert, wordpiece):
     model = LatentTreeModel.from_encoder(tiny_bert).eval()
     batch = encode(wordpiece, ["unwatchable film"])
-    with pytest.raises(ValueError, match="made without a tokenizer.*word_ids"):
+    with pytest.raises(ValueError, match=r"made without a tokenizer.*word_ids"):
         model(**batch)
     word_ids = torch.tensor([[-1 if word is None else word for word in batch.word_ids(0)]])
     assert model(**batch, word_ids=word_ids).num_words.tolist() == [2]
@@ -248,7 +248,7 @@ def test_training_without_labels_says_what_it_needs(tiny_bert, wordpiece):
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_bert, wordpiece):
-    tokenizer = word_tokenizer("a good film not very bad".split())
+    tokenizer = word_tokenizer(["a", "good", "film", "not", "very", "bad"])
     encoder = BiLstmModel(BiLstmConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=16, num_hidden_layers=2))
     model = LatentTreeForSequenceClassification.from_encoder(encoder, tokenizer, num_labels=2).train()
 

@@ -1,5 +1,7 @@
 """Each bug of the paper's own code that could occur here, made impossible."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -131,7 +133,7 @@ def test_inner_steps_and_forward_pass_share_the_decoder_input(name, tiny_bert, w
     assert len(seen) == 3
     assert seen[0].any()
     active = [mask.flatten() for mask in seen]
-    agree = [(one == other).float().mean() for one, other in zip(active, active[1:], strict=False)]
+    agree = [(one == other).float().mean() for one, other in pairwise(active)]
     assert min(agree) > 0.9  # they differ only where a unit is active in one pass and not in the other
 
 

@@ -1,0 +1,139 @@
+"""The examples run as printed, on small data made here, and on real data where it is at hand."""
+
+import json
+import runpy
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_latent.inference.enumeration import is_tree
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs an example in this process, as `python examples/NAME.py ARGUMENTS` would."""
+
+    def run(name: str, *arguments: object) -> None:
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A tiny sentiment corpus and word vectors for it."""
+    lines = ["a good film\t1", "a bad film\t0", "not a bad film\t1", "not a good film\t0"] * 4
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    words = ["a", "good", "bad", "film", "not"]
+    generator = torch.Generator().manual_seed(0)
+    vectors = [f"{word} " + " ".join(f"{x:.3f}" for x in torch.randn(8, generator=generator)) for word in words]
+    (tmp_path / "vectors.txt").write_text("\n".join(vectors) + "\n")
+    return tmp_path
+
+
+def arguments(folder: Path, **options: object) -> list[object]:
+    given = {"train_file": folder / "train.tsv", "validation_file": folder / "dev.tsv", "test_file": folder / "test.tsv"}
+    given |= {"num_train_epochs": 1, "output_dir": folder / "out", "use_cpu": True} | options
+    return [part for name, value in given.items() for part in (f"--{name}", value)]
+
+
+@pytest.mark.parametrize("estimator", ["none", "spigot_eg"])
+def test_text_classification_with_word_vectors(run, files, capsys, estimator):
+    run("text_classification", *arguments(files, word_vectors=files / "vectors.txt", estimator=estimator))
+    results = json.loads((files / "out" / "results.json").read_text())
+    assert 0 <= results["test_accuracy"] <= 1
+    assert (files / "out" / "model.safetensors").is_file()
+    assert ("ROOT" in capsys.readouterr().out) == (estimator != "none")
+
+
+def test_text_classification_with_a_transformer(run, files, tiny_bert, wordpiece):
+    tiny_bert.save_pretrained(files / "encoder")
+    wordpiece.save_pretrained(files / "encoder")
+    run("text_classification", *arguments(files, encoder=files / "encoder", estimator="marginals"))
+    assert (files / "out" / "results.json").is_file()
+
+
+def test_compare_estimators_keeps_what_it_has(run, files, capsys):
+    given = arguments(files, word_vectors=files / "vectors.txt")
+    given = [part for pair in zip(given[::2], given[1::2], strict=True) if pair[0] != "--output_dir" for part in pair]
+    command = ["--output_dir", files / "table", "--estimators", "none", "--seeds", 1, "--", *given]
+    run("compare_estimators", *command)
+    first = (files / "table" / "none-1" / "results.json").stat().st_mtime_ns
+    run("compare_estimators", *command)
+    assert (files / "table" / "none-1" / "results.json").stat().st_mtime_ns == first
+    assert "| none" in (files / "table" / "results.md").read_text()
+    with pytest.raises(SystemExit, match="holds a run with other arguments"):
+        run("compare_estimators", *command, "--learning_rate", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train", "", r"train.tsv is empty: there is nothing to learn from"),
+        ("train", "text\tlabel\n", r"The train data is empty"),
+        ("train", "a film\t1\n", r"has one label only, '1'"),
+        (
+            "train",
+            "sentence\tlabel\na film\t1\na bad film\t0\n",
+            r"The train data has no column 'text'; it has sentence, label",
+        ),
+        ("train", "a film\t1\n\nfilm\n", r"train.tsv, entry 2: expected 2 fields \(text, label\), got 1"),
+        ("dev", "a film\t7\n", r"The validation data has the label '7', which the training data \(0, 1\) does not"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(run, files, name, content, message):
+    (files / f"{name}.tsv").write_text(content)
+    with pytest.raises(SystemExit, match=message):
+        run("text_classification", *arguments(files, word_vectors=files / "vectors.txt"))
+
+
+def test_text_classification_says_what_is_missing(run, files):
+    with pytest.raises(SystemExit, match="Pass either --encoder"):
+        run("text_classification", *arguments(files))
+    with pytest.raises(SystemExit, match="Pass --train_file and --validation_file, or --dataset_name"):
+        run("text_classification", "--output_dir", files / "out", "--word_vectors", files / "vectors.txt")
+    with pytest.raises(SystemExit, match="No file at"):
+        run("text_classification", *arguments(files, train_file=files / "absent.tsv", word_vectors=files / "vectors.txt"))
+
+
+def test_the_little_language_cannot_be_had_without_its_trees(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from little_language import generate, harmony
+
+    corpus = generate(400, seed=1)
+    assert corpus == generate(400, seed=1)
+    assert Counter(sentence.label for sentence in corpus) == {0: 200, 1: 200}
+    balance = Counter()
+    for sentence in corpus:
+        assert is_tree(torch.tensor([sentence.heads]), projective=True, single_root=True)
+        assert sentence.label == (harmony(sentence.words, sentence.heads) > 0)
+        balance[tuple(sorted(sentence.words))] += 1 if sentence.label else -1
+    assert not any(balance.values())  # a bag of words has as many sentences of either label
+
+
+def test_real_sentences(run, data_dir, tmp_path):
+    """Some sentences of SST-2 with real word vectors, through the script."""
+    for split, count in (("train", 1500), ("dev", 200), ("test", 100)):
+        lines = (data_dir / "sst2" / f"{split}.tsv").read_text().splitlines()[:count]
+        (tmp_path / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    vectors = data_dir / "minilm-words.100d.txt.gz"
+    run("text_classification", *arguments(tmp_path, word_vectors=vectors, estimator="spigot", num_train_epochs=3))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["validation_accuracy"] > 0.6  # well above chance
+
+
+@pytest.mark.slow
+def test_demo(run, tmp_path):
+    run("demo", "--output_dir", tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["accuracy"]["with a latent tree"] > 0.9
+    assert results["accuracy"]["the same network without a tree"] == pytest.approx(0.5, abs=0.05)
+    assert (tmp_path / "trees.svg").is_file()
