@@ -6,12 +6,12 @@ grows by a row with each vertex and loses one by rotations.
 """
 
 import numpy as np
-from numba import njit
 
 from hf_latent.inference.cpu import arborescence, eisner
+from hf_latent.inference.cpu.compiling import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def project(scores, n, projective, single_root, tolerance, max_iterations):  # type: ignore[no-untyped-def]
     """Vertices `(count, n)` as heads, their weights `(count,)`, the duality gap, and whether it is small enough."""
     scale = 1.0
@@ -82,7 +82,7 @@ def project(scores, n, projective, single_root, tolerance, max_iterations):  # t
     return vertices[:count].copy(), weights[:count].copy(), max(gap, 0.0), converged
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def combine(vertices, weights, out):  # type: ignore[no-untyped-def]
     """Adds the weighted sum of `vertices (count, n)` to `out (n, n + 1)`."""
     for k in range(len(weights)):
@@ -90,7 +90,7 @@ def combine(vertices, weights, out):  # type: ignore[no-untyped-def]
             out[word, vertices[k, word]] += weights[k]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
     """How the weights of a projection change when the scores move along `moved (n, n + 1)`: its Jacobian is A times this."""
     count, n = vertices.shape
@@ -112,7 +112,7 @@ def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
     return change
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _best_heads(scores, n, projective, single_root, charts, heads):  # type: ignore[no-untyped-def]
     if projective:
         eisner.best_heads(scores, n, single_root, charts, heads)
@@ -120,7 +120,7 @@ def _best_heads(scores, n, projective, single_root, charts, heads):  # type: ign
         arborescence.best_heads(scores, n, single_root, heads)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _score(scores, heads, n):  # type: ignore[no-untyped-def]
     total = 0.0
     for word in range(n):
@@ -128,7 +128,7 @@ def _score(scores, heads, n):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _append(vertices, factor, count, n):  # type: ignore[no-untyped-def]
     """The row of the factor for vertex `count`; False if that vertex depends on the others (so: is one of them)."""
     rest = n + 1.0
@@ -146,7 +146,7 @@ def _append(vertices, factor, count, n):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _remove(place, vertices, factor, weights, right, count):  # type: ignore[no-untyped-def]
     for k in range(place, count - 1):
         vertices[k], weights[k], right[k] = vertices[k + 1], weights[k + 1], right[k + 1]
@@ -163,7 +163,7 @@ def _remove(place, vertices, factor, weights, right, count):  # type: ignore[no-
     return count - 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _solve(factor, right, solution, count, total):  # type: ignore[no-untyped-def]
     """w with sum `total` that minimizes |A w|² / 2 - w·right."""
     ones = np.empty(count)
@@ -187,14 +187,14 @@ def _solve(factor, right, solution, count, total):  # type: ignore[no-untyped-de
         solution[k] += missing / each * ones[k]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _grown(matrix, rows, columns):  # type: ignore[no-untyped-def]
     larger = np.empty((rows, columns), matrix.dtype)
     larger[: matrix.shape[0], : matrix.shape[1]] = matrix
     return larger
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _grown_row(row, size):  # type: ignore[no-untyped-def]
     larger = np.zeros(size)
     larger[: len(row)] = row

@@ -1,10 +1,11 @@
 """Non-projective trees: Chu-Liu/Edmonds, compiled. See `reference.arborescence` for how groups merge."""
 
 import numpy as np
-from numba import njit
+
+from hf_latent.inference.cpu.compiling import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def best_heads(scores, n, single_root, heads):  # type: ignore[no-untyped-def]
     """Writes the head of each word of a highest-scoring tree into `heads (n,)`.
 
@@ -70,7 +71,7 @@ def best_heads(scores, n, single_root, heads):  # type: ignore[no-untyped-def]
                 heads[entry[node] - 1] = entry_head[node]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _merge(on_cycle, parent, group, value, reduction, n):  # type: ignore[no-untyped-def]
     """All groups on the cycle become one, named by its smallest node; each has what it pays taken off its words."""
     smallest, node = on_cycle, parent[on_cycle]
@@ -88,7 +89,7 @@ def _merge(on_cycle, parent, group, value, reduction, n):  # type: ignore[no-unt
             group[word] = smallest
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _root_cost(scores, n):  # type: ignore[no-untyped-def]
     """So much that the best tree has as few arcs from ROOT as a tree can have: exactly one."""
     cost = 1.0

@@ -1,13 +1,14 @@
 """Projective trees: Eisner's algorithm, compiled. See `reference.eisner` for the recursion."""
 
 import numpy as np
-from numba import njit
+
+from hf_latent.inference.cpu.compiling import kernel
 
 # Only what the innermost loops need to become vector instructions; NaN is ruled out before the call.
 VECTORIZE = {"nnan", "nsz", "reassoc", "contract"}
 
 
-@njit(cache=True, nogil=True, fastmath=VECTORIZE, inline="always")
+@kernel(fastmath=VECTORIZE, inline="always")
 def _largest_sum(a, b, start, stop):  # type: ignore[no-untyped-def]
     best = -np.inf
     for k in range(start, stop):
@@ -15,7 +16,7 @@ def _largest_sum(a, b, start, stop):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _first_largest_sum(a, b, start, stop):  # type: ignore[no-untyped-def]
     best, place = -np.inf, start
     for k in range(start, stop):
@@ -24,7 +25,7 @@ def _first_largest_sum(a, b, start, stop):  # type: ignore[no-untyped-def]
     return place
 
 
-@njit(cache=True, nogil=True, fastmath=VECTORIZE)
+@kernel(fastmath=VECTORIZE)
 def best_heads(scores, n, single_root, charts, heads):  # type: ignore[no-untyped-def]
     """Writes the head of each word of a highest-scoring tree into `heads (n,)`; `charts (6, N, N)` is scratch, N > n.
 
@@ -51,7 +52,7 @@ def best_heads(scores, n, single_root, charts, heads):  # type: ignore[no-untype
     _backtrack(n, single_root, charts, heads)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _backtrack(n, single_root, charts, heads):  # type: ignore[no-untyped-def]
     """From the span over the whole sentence down to arcs; a span (head, end, has it been given its last arc)."""
     right, right_by_end, left, left_by_end, right_arc, left_arc = charts

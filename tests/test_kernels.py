@@ -1,0 +1,90 @@
+"""Compiled code and threads: what is cached on disk, and that processes and threads do not get into each other's way."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from hf_latent import DependencyTree
+from hf_latent.inference.cpu import active_set, compiling
+
+TREE = DependencyTree(single_root=True)
+
+
+def test_a_kernel_is_out_of_date_when_a_file_that_it_calls_is_another():
+    names = {name for name, _, _ in compiling._SOURCES}
+    assert {"eisner.py", "arborescence.py", "active_set.py"} <= names
+    cache_file = active_set.project._cache._cache_file
+    assert cache_file._source_stamp is compiling._SOURCES
+    TREE.sparsemap(torch.randn(1, 3, 4))
+    assert cache_file._load_index()  # written, and accepted back with this stamp
+    cache_file._source_stamp = (*compiling._SOURCES[:-1], ("eisner.py", 0.0, 0))
+    try:
+        assert not cache_file._load_index()
+    finally:
+        cache_file._source_stamp = compiling._SOURCES
+
+
+def test_without_a_place_for_a_cache_it_still_runs(tmp_path):
+    """A read-only installation: Numba finds no place for its files."""
+    script = (
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import torch, hf_latent\n"
+        "print(hf_latent.DependencyTree().argmax(torch.tensor([[[1.0, 0.0]]])).tolist())"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "[[[1.0, 0.0]]]", run.stderr
+
+
+def large_batch() -> torch.Tensor:
+    return torch.randn(64, 30, 31, generator=torch.Generator().manual_seed(3))
+
+
+def test_the_number_of_threads_changes_nothing():
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append((TREE.argmax(large_batch()), TREE.sparsemap(large_batch())))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+def test_many_threads_at_once():
+    expected = TREE.argmax(large_batch())
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda _: TREE.argmax(large_batch()), range(32)))
+    assert all(torch.equal(result, expected) for result in results)
+
+
+def medium_batch() -> torch.Tensor:
+    """Enough for our pool, and too little for torch's own, which does not survive a fork."""
+    return torch.randn(32, 25, 26, generator=torch.Generator().manual_seed(3))
+
+
+def _child(queue) -> None:
+    queue.put(TREE.argmax(medium_batch()).sum().item())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_process_works_after_its_parent_has_used_the_pool(method):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    expected = TREE.argmax(medium_batch()).sum().item()
+    torch.set_num_threads(before)
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(timeout=60)
+    assert child.exitcode == 0
