@@ -1,6 +1,6 @@
 """What a tree is to a person: words and their heads, drawn, compared and counted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -56,7 +56,7 @@ class Tree:
         return _draw_svg(self, gold)
 
 
-def parse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int = 32) -> list[Tree]:
+def parse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], batch_size: int = 32) -> list[Tree]:
     """The latent trees of some texts, by a latent-tree model and its (fast) tokenizer.
 
     Where the decoder sees averages, this is the highest-scoring tree, each arc with its weight in the average.
@@ -68,12 +68,17 @@ def parse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Seq
         raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
     if isinstance(texts, str):
         raise TypeError(f"`texts` must be a list of strings, got one string: pass [{texts!r}].")
+    texts = list(texts)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(
+            f"`texts` must be a list of strings, got {next(text for text in texts if not isinstance(text, str))!r}."
+        )
     was_training = model.training
     model.eval()
     trees = []
     with torch.no_grad():
         for start in range(0, len(texts), batch_size):
-            batch = list(texts[start : start + batch_size])
+            batch = texts[start : start + batch_size]
             encoded = tokenizer(batch, padding=True, truncation=True, return_tensors="pt", return_offsets_mapping=True)
             offsets = encoded.pop("offset_mapping")
             encoded = encoded.to(model.device)

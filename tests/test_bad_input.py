@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hf_latent
 from hf_latent import Categorical, DependencyTree, LatentTreeLayer
 from hf_latent.structures import conversions
 from hf_latent.trees import Tree, attachment_score
@@ -110,6 +111,22 @@ def test_layer_errors():
     layer = LatentTreeLayer(8, estimator="marginals")
     with pytest.raises(ValueError, match=r"lengths\[0\] is 4"):
         layer(torch.randn(1, 3, 8), torch.tensor([4]))
+
+
+def test_lengths_may_be_a_list(tree):
+    scores = torch.randn(2, 3, 4)
+    for function in (hf_latent.spigot, hf_latent.ste_identity):
+        assert torch.equal(function(tree, scores, [3, 1]), tree.argmax(scores, torch.tensor([3, 1])))
+    assert hf_latent.LatentTreeLayer(8)(torch.randn(2, 3, 8), [3, 1]).arcs[1, 1:].sum() == 0
+
+
+def test_options_are_checked_where_they_are_given():
+    with pytest.raises(ValueError, match="`tolerance` must be a positive, finite number, got 0"):
+        hf_latent.get_estimator("sparsemap", tolerance=0)
+    with pytest.raises(TypeError, match="`structure` must be a DependencyTree, got 'projective'"):
+        LatentTreeLayer(8, structure="projective")
+    with pytest.raises(TypeError, match=r"`estimator` must be a name .* got None"):
+        LatentTreeLayer(8, estimator=None)
 
 
 def test_heads_that_do_not_fit():

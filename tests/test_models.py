@@ -278,3 +278,52 @@ def test_tokenizer_round_trip(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("A good film")["input_ids"] == tokenizer("A good film")["input_ids"] == [2, 1, 3]
+
+
+@pytest.mark.parametrize("kind", ["T5Model", "T5EncoderModel"])
+def test_of_an_encoder_decoder_the_encoder_is_taken_and_comes_back(kind, wordpiece, tmp_path):
+    import transformers
+
+    config = transformers.T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    encoder = getattr(transformers, kind)(config)
+    model = LatentTreeForSequenceClassification.from_encoder(encoder, wordpiece, num_labels=2).eval()
+    batch = {name: value for name, value in encode(wordpiece, TEXTS[:3]).items() if name != "token_type_ids"}
+    expected = model(**batch).logits
+    model.save_pretrained(tmp_path)
+    loaded = LatentTreeForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**batch).logits, expected)
+    own = dict(encoder.named_parameters())["shared.weight"]
+    assert torch.equal(model.get_input_embeddings().weight, own)
+
+
+def test_encoders_that_do_not_serve(wordpiece, model):
+    from transformers import BartConfig, BartModel
+
+    config = BartConfig(vocab_size=16, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16)
+    config.encoder_attention_heads = config.decoder_attention_heads = 2
+    with pytest.raises(ValueError, match="'bart' is an encoder-decoder"):
+        LatentTreeModel.from_encoder(BartModel(config), wordpiece)
+    with pytest.raises(ValueError, match="load it with `from_pretrained`"):
+        LatentTreeModel.from_encoder(model, wordpiece)
+    with pytest.raises(ValueError, match="`word_pooling` must be one of first, mean, got 'last'"):
+        LatentTreeModel.from_encoder(model.base_model.encoder, wordpiece, word_pooling="last")
+
+
+def test_resized_embeddings(model, wordpiece, tmp_path):
+    model.eval()
+    wordpiece = wordpiece.__class__(tokenizer_object=wordpiece.backend_tokenizer, **wordpiece.special_tokens_map)
+    before = model(**encode(wordpiece)).logits
+    wordpiece.add_tokens(["masterpiece"])
+    model.resize_token_embeddings(len(wordpiece))
+    torch.testing.assert_close(model(**encode(wordpiece)).logits, before)
+    assert model(**encode(wordpiece, ["a masterpiece"])).num_words.tolist() == [2]
+    model.save_pretrained(tmp_path)
+    loaded = LatentTreeForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**encode(wordpiece)).logits, model(**encode(wordpiece)).logits)
+    model.base_model.set_word_boundaries(wordpiece)
+
+
+def test_training_in_inference_mode_says_what_to_do(tiny_bert, wordpiece):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2).train()
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"Call `model.eval\(\)`"):
+        model(**encode(wordpiece), labels=torch.tensor([0, 1, 1, 0]))

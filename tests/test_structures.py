@@ -91,6 +91,11 @@ def test_a_users_structure_gets_everything_else():
         assert torch.autograd.gradcheck(lambda s, name=name: getattr(structure, name)(s, lengths), (scores,))
 
 
+def test_no_graph_is_kept_under_no_grad():
+    with torch.no_grad():
+        assert not Subsets().marginals(torch.randn(2, 5, requires_grad=True)).requires_grad
+
+
 @pytest.mark.parametrize("estimator", ["marginals", "sparsemap", "ste_identity", "spigot", "spigot_ce", "spigot_eg"])
 def test_every_estimator_works_on_a_users_structure(estimator):
     scores = torch.randn(3, 5, requires_grad=True)

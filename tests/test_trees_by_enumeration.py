@@ -203,6 +203,15 @@ def test_large_scores_stay_finite(tree, dtype):
         assert scores.grad.dtype == dtype
 
 
+def test_small_differences_of_large_scores(tree):
+    """Entropy and log-probability of float32 scores far from 0 equal those of the scores moved to 0."""
+    scores = torch.randint(-3, 4, (2, 20, 21)).float()
+    far = scores + 2.0**20  # exactly representable
+    torch.testing.assert_close(tree.entropy(far), tree.entropy(scores))
+    best = tree.argmax(scores)
+    torch.testing.assert_close(tree.log_prob(best, far), tree.log_prob(best, scores))
+
+
 def test_sparsemap_says_when_it_did_not_converge(tree):
     with pytest.warns(UserWarning, match="did not converge in 2 iterations"):
         point = tree.sparsemap(torch.randn(2, 6, 7) * 0.1, max_iterations=2)

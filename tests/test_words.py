@@ -59,7 +59,8 @@ def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, show_progress=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
 
@@ -73,6 +74,16 @@ def test_words_read_off_the_tokens_are_the_tokenizers_own(kind, side):
     ours = word_ids_from_tokens(batch["input_ids"], batch["attention_mask"], token_kinds(tokenizer, len(tokenizer)))
     for row in range(len(CORPUS)):
         assert ours[row].tolist() == [-1 if word is None else word for word in batch.word_ids(row)], CORPUS[row]
+
+
+def test_characters_that_the_vocabulary_lacks_split_no_words():
+    """Byte pieces of a character, and an unknown piece after a bare ▁, belong to the word around them."""
+    for kind, texts in (("byte-level", ["naïve café", "Aé.é"]), ("unigram", ["日本 film", "it 3", "don\u2019t"])):
+        tokenizer = trained_tokenizer(kind)
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        ours = word_ids_from_tokens(batch["input_ids"], batch["attention_mask"], token_kinds(tokenizer, len(tokenizer)))
+        for row, text in enumerate(texts):
+            assert ours[row].tolist() == [-1 if word is None else word for word in batch.word_ids(row)], text
 
 
 def test_a_tokenizer_that_does_not_fit(wordpiece):

@@ -104,7 +104,7 @@ def no_loss(scores: Tensor) -> Tensor:
     return torch.zeros(scores.shape[0], device=scores.device)
 
 
-def check_step_size(step_size: object) -> None:
-    """Raises unless `step_size` is a positive, finite number."""
-    if isinstance(step_size, bool) or not isinstance(step_size, (int, float)) or not 0 < step_size < float("inf"):
-        raise ValueError(f"`step_size` must be a positive, finite number, got {step_size!r}. 0.1, 1 and 10 are values to try.")
+def check_positive(name: str, value: object) -> None:
+    """Raises unless `value` is a positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be a positive, finite number, got {value!r}.")

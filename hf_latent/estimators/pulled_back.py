@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_step_size, no_loss, register_estimator
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_positive, no_loss, register_estimator
 from hf_latent.estimators.straight_through import PROJECTION_TOLERANCE, spigot, ste_identity
 from hf_latent.structures import Structure
 
@@ -46,7 +46,7 @@ class PulledBack(Estimator):
     num_steps: int = 1
 
     def __post_init__(self) -> None:
-        check_step_size(self.step_size)
+        check_positive("step_size", self.step_size)
         if isinstance(self.num_steps, bool) or not isinstance(self.num_steps, int) or self.num_steps < 1:
             raise ValueError(f"`num_steps` must be an integer of at least 1, got {self.num_steps!r}.")
 
@@ -98,6 +98,11 @@ class PulledBack(Estimator):
 
 def _gradient(task_loss: TaskLoss, value: Tensor) -> Tensor:
     """γ(μ), the gradient of each example's loss (Eq. 8)."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "`torch.inference_mode()` rules out the gradients that a pulled-back estimator takes in training. Call "
+            "`model.eval()`, or use `torch.no_grad()`."
+        )
     devices = [value.device] if value.device.type != "cpu" else []
     # The random state is put back afterwards, so that each inner step and the forward pass draw the same dropout.
     with torch.enable_grad(), torch.random.fork_rng(devices):

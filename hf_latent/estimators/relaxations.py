@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, no_loss, register_estimator
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_positive, no_loss, register_estimator
 from hf_latent.structures import Structure
 
 
@@ -38,6 +38,9 @@ class SparseMAP(Relaxation):
     """
 
     tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_positive("tolerance", self.tolerance)
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         return structure.sparsemap(scores, lengths, self.tolerance)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_latent.estimators.estimator import check_step_size
+from hf_latent.estimators.estimator import check_positive
 from hf_latent.structures import Structure
 
 # Of the projection, relative to the step: an error of at most 0.15 % in the direction.
@@ -24,6 +24,7 @@ def ste_identity(structure: Structure, scores: Tensor, lengths: Tensor | None = 
 
     `scores` are `(batch, *event)`; the result has their shape. Entries beyond `lengths` get no gradient.
     """
+    scores, lengths = structure.check(scores, lengths)
     return _StraightThrough.apply(scores, structure, lengths, step_size, False)
 
 
@@ -32,29 +33,26 @@ def spigot(structure: Structure, scores: Tensor, lengths: Tensor | None = None, 
 
     `scores` are `(batch, *event)`; the result has their shape. γ is the gradient that arrives, with its scale (see above).
     """
+    scores, lengths = structure.check(scores, lengths)
     return _StraightThrough.apply(scores, structure, lengths, step_size, True)
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, scores: Tensor, structure: Structure, lengths: Tensor | None, step_size: float, project: bool
-    ) -> Tensor:
-        check_step_size(step_size)
+    def forward(ctx: Any, scores: Tensor, structure: Structure, lengths: Tensor, step_size: float, project: bool) -> Tensor:
+        check_positive("step_size", step_size)
         value = structure.argmax(scores, lengths)
-        ctx.save_for_backward(value, *([] if lengths is None else [lengths]))
+        ctx.save_for_backward(value, lengths)
         ctx.structure, ctx.step_size, ctx.project = structure, step_size, project
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, *rest = ctx.saved_tensors
-        lengths = rest[0] if rest else None
+        value, lengths = ctx.saved_tensors
         gradient = ctx.step_size * grad.double()  # value - step may be so close to value that float32 could not tell
         if ctx.project:
             gradient = value.double() - ctx.structure.sparsemap(value.double() - gradient, lengths, PROJECTION_TOLERANCE)
         else:
-            scores, lengths = ctx.structure.check(value, lengths)
-            gradient = gradient.masked_fill(~ctx.structure.mask(scores, lengths), 0.0)
+            gradient = gradient.masked_fill(~ctx.structure.mask(value, lengths), 0.0)
         return gradient.to(grad.dtype), None, None, None, None

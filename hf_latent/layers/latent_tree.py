@@ -58,6 +58,10 @@ class LatentTreeLayer(nn.Module):
             if arc_scorer not in ARC_SCORERS:
                 raise ValueError(f"Unknown `arc_scorer` {arc_scorer!r}. The known ones are: {', '.join(ARC_SCORERS)}.")
             arc_scorer = ARC_SCORERS[arc_scorer](hidden_size, arc_size, dropout)
+        if structure is not None and not isinstance(structure, DependencyTree):
+            raise TypeError(f"`structure` must be a DependencyTree, got {structure!r}.")
+        if not isinstance(estimator, str | Estimator):
+            raise TypeError(f"`estimator` must be a name that `list_estimators()` knows, or an Estimator, got {estimator!r}.")
         self.scorer = arc_scorer
         self.structure = DependencyTree() if structure is None else structure
         self.estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator

@@ -39,7 +39,7 @@ def example_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> 
     if labels.shape != logits.shape:
         raise ValueError(
             f"`labels` must have shape {tuple(logits.shape)} for {kind.replace('_', ' ')} with `num_labels={count}`, got "
-            f"{describe(labels)}. Set `num_labels` or `problem_type` to what the data has."
+            f"{describe(labels)}. Set `num_labels` or `problem_type` to what the data has; class numbers must be integers."
         )
     loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
     return loss(logits, labels.float(), reduction="none").mean(1)

@@ -52,10 +52,11 @@ class Structure(ABC):
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Marg(s) = E[z] under p(z) ∝ exp(s·z) (Eq. 2): the gradient of `log_partition`."""
+        differentiable = scores.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
-            tracked = scores if scores.requires_grad else scores.detach().requires_grad_()
+            tracked = scores if differentiable else scores.detach().requires_grad_()
             total = self.log_partition(tracked, lengths).sum()
-            (gradient,) = torch.autograd.grad(total, tracked, create_graph=scores.requires_grad)
+            (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
         return gradient
 
     def sparsemap(
@@ -87,16 +88,18 @@ class Structure(ABC):
 
     def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""
-        value = self.log_partition(scores, lengths) - self.score(self.marginals(scores, lengths), scores, lengths)
-        return _bounded(value, below=0.0)
+        exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
+        value = self.log_partition(exact, lengths) - self.score(self.marginals(exact, lengths), exact, lengths)
+        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def log_prob(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """log p(z) = s·z - log_partition, `(batch,)`, for `z` in Z of the shape of `scores`. Differentiable in `scores`.
 
         That z is in Z is not checked; for a point inside M this is the expectation of log p under it.
         """
-        value = self.score(z, scores, lengths) - self.log_partition(scores, lengths)
-        return _bounded(value, above=0.0)
+        exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
+        value = self.score(z, exact, lengths) - self.log_partition(exact, lengths)
+        return _bounded(value, above=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def score(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """s·z, `(batch,)`, over what counts of each row. Differentiable."""

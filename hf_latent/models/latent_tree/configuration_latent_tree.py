@@ -4,6 +4,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from hf_latent.layers.word_pooling import POOLINGS
+
 
 @strict
 class LatentTreeConfig(PreTrainedConfig):
@@ -56,6 +58,8 @@ class LatentTreeConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
+        if self.word_pooling not in POOLINGS:
+            raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 
     @property
     def hidden_size(self) -> int:

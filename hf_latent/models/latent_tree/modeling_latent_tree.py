@@ -15,13 +15,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_latent.estimators import get_estimator
 from hf_latent.layers import AttentionPooling, BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
-from hf_latent.models.latent_tree.word_boundaries import UNSET, token_kinds, word_ids_from_tokens
+from hf_latent.models.latent_tree.word_boundaries import OPENS_WORD, UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import example_losses, mean_loss
 from hf_latent.structures import DependencyTree
 
@@ -90,6 +91,15 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         _align(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
+        """As in transformers; new tokens are taken for words of their own (see `set_word_boundaries`)."""
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        base = self.base_model
+        added = embeddings.weight.shape[0] - len(base.token_kinds)
+        fill = UNSET if bool((base.token_kinds[:1] == UNSET).all()) else OPENS_WORD
+        base.token_kinds = nn.functional.pad(base.token_kinds, (0, added), value=fill)
+        return embeddings
+
     @classmethod
     def from_encoder(
         cls,
@@ -117,13 +127,11 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         if not isinstance(encoder, PreTrainedModel):
             tokenizer = encoder if tokenizer is None else tokenizer
             encoder = AutoModel.from_pretrained(encoder)
-        encoder = encoder.base_model
-        if encoder.config.is_encoder_decoder:
-            encoder = encoder.get_encoder()
+        encoder = _as_loaded(encoder.base_model)
         if isinstance(tokenizer, str | os.PathLike):
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         model = cls(LatentTreeConfig(text_config=encoder.config, **options))
-        model.base_model.encoder = _without_pooler(encoder)
+        model.base_model.encoder = encoder
         _align(model)
         if tokenizer is not None:
             model.base_model.set_word_boundaries(tokenizer)
@@ -165,7 +173,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
     def set_word_boundaries(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Learn from the tokenizer which tokens open a word; saved with the model."""
-        size = len(self.token_kinds)
+        size = len(self.get_input_embeddings().weight)  # type: ignore[arg-type]
         self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
 
     @can_return_tuple
@@ -310,8 +318,33 @@ class LatentTreeForSequenceClassification(LatentTreePreTrainedModel):
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-    return _without_pooler(auto.from_config(config))
+    """The encoder of this kind; of models with an encoder and a decoder (T5), the former alone."""
+    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return _without_pooler(AutoModelForTextEncoding.from_config(config))
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f"`encoder` must be an encoder, but {config.model_type!r} is an encoder-decoder whose encoder transformers cannot "
+            "load by itself. Choose an encoder such as BERT, DeBERTa or T5."
+        )
+    return _without_pooler(AutoModel.from_config(config))
+
+
+def _as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
+    """The encoder as the class that a saved model will be loaded with: of T5Model, the encoder."""
+    if isinstance(encoder.config, LatentTreeConfig):
+        raise ValueError("`encoder` is a latent-tree model already: load it with `from_pretrained`.")
+    with torch.device("meta"):
+        loaded_class = type(_new_encoder(encoder.config))
+    if type(encoder) is loaded_class:
+        return _without_pooler(encoder)
+    converted = _new_encoder(encoder.config)
+    missing = converted.load_state_dict(encoder.state_dict(), strict=False).missing_keys
+    if missing:
+        raise ValueError(
+            f"`encoder` must be a {loaded_class.__name__}, as which {encoder.config.model_type!r} models are loaded; "
+            f"a {type(encoder).__name__} lacks {missing[0]!r}."
+        )
+    return converted
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:

@@ -38,6 +38,7 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
     splitters = json.dumps(
         [description["pre_tokenizer"], description["decoder"], description["normalizer"]], ensure_ascii=False
     )
+    unknown_opens = True
     if model["type"] == "WordPiece":
         prefix = model["continuing_subword_prefix"]
         kinds = {index: 0 if token.startswith(prefix) else OPENS_WORD for token, index in vocabulary.items()}
@@ -47,6 +48,7 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
         kinds = {index: _byte_level_kind(token) for token, index in vocabulary.items()}
     elif "▁" in splitters:
         kinds = {index: OPENS_WORD if token.startswith("▁") else 0 for token, index in vocabulary.items()}
+        unknown_opens = False  # what cannot be written still has its ▁ before it
     else:
         raise ValueError(
             f"Cannot tell where words begin from the tokens of {type(tokenizer).__name__} ({model['type']}). {advice}"
@@ -54,11 +56,13 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
     table = torch.full((vocab_size,), NO_WORD, dtype=torch.uint8)
     for index, kind in kinds.items():
         table[index] = kind
-    words_after_all = {tokenizer.unk_token_id, getattr(tokenizer, "mask_token_id", None)}
-    for index in set(tokenizer.all_special_ids) - words_after_all:
+    for index in tokenizer.all_special_ids:
         table[index] = NO_WORD
-    for index in words_after_all - {None}:
-        table[index] = OPENS_WORD
+    # Two special tokens stand for words after all.
+    if tokenizer.unk_token_id is not None:
+        table[tokenizer.unk_token_id] = OPENS_WORD if unknown_opens else 0
+    if getattr(tokenizer, "mask_token_id", None) is not None:
+        table[tokenizer.mask_token_id] = OPENS_WORD
     return table
 
 
@@ -90,7 +94,8 @@ def _byte_level_kind(token: str) -> int:
 
 
 def _character_class(character: str) -> int:
-    return 1 if character.isalpha() else 2 if character.isnumeric() else 3
+    # A piece of a character beyond ASCII (U+FFFD): most of these are letters.
+    return 1 if character == "\ufffd" or character.isalpha() else 2 if character.isnumeric() else 3
 
 
 def _byte_alphabet() -> dict[str, int]:
