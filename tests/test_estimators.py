@@ -234,3 +234,6 @@ def test_task_loss_must_be_per_example_and_use_its_argument():
         estimator(TREE, scores, None, lambda value: torch.zeros(2))
     with pytest.raises(ValueError, match="must depend on the value"):
         estimator(TREE, scores, None, lambda value: scores.sum((1, 2)))
+    for name in PULLED_BACK:
+        with pytest.raises(ValueError, match=r"gradient of `task_loss` must be finite"):
+            get_estimator(name)(TREE, scores, None, lambda value: value.sum((1, 2)) * float("nan"))

@@ -119,4 +119,9 @@ def _gradient(task_loss: TaskLoss, value: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(losses.sum(), value, allow_unused=True)
         if gradient is None:
             raise ValueError("`task_loss` must depend on the value it is called with; it does not use it.")
+    if not gradient.isfinite().all():
+        raise ValueError(
+            "The gradient of `task_loss` must be finite, and is not: the network has diverged. Lower the learning "
+            "rate or clip the gradients."
+        )
     return gradient
