@@ -296,6 +296,18 @@ def test_of_an_encoder_decoder_the_encoder_is_taken_and_comes_back(kind, wordpie
     assert torch.equal(model.get_input_embeddings().weight, own)
 
 
+def test_an_encoder_of_the_users_own_class_stays_what_it_is(tiny_bert, wordpiece):
+    class Deaf(type(tiny_bert)):
+        def forward(self, input_ids=None, **kwargs):
+            return super().forward(input_ids=torch.full_like(input_ids, 5), **kwargs)
+
+    encoder = Deaf(tiny_bert.config)
+    model = LatentTreeModel.from_encoder(encoder, wordpiece, estimator=None).eval()
+    assert model.encoder is encoder
+    one, other = (model(**encode(wordpiece, [text])).last_hidden_state for text in ("good film", "bad film"))
+    assert torch.equal(one, other)
+
+
 def test_encoders_that_do_not_serve(wordpiece, model):
     from transformers import BartConfig, BartModel
 

@@ -333,15 +333,13 @@ def _as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
     """The encoder as the class that a saved model will be loaded with: of T5Model, the encoder."""
     if isinstance(encoder.config, LatentTreeConfig):
         raise ValueError("`encoder` is a latent-tree model already: load it with `from_pretrained`.")
-    with torch.device("meta"):
-        loaded_class = type(_new_encoder(encoder.config))
-    if type(encoder) is loaded_class:
+    if not encoder.config.is_encoder_decoder:
         return _without_pooler(encoder)
     converted = _new_encoder(encoder.config)
     missing = converted.load_state_dict(encoder.state_dict(), strict=False).missing_keys
     if missing:
         raise ValueError(
-            f"`encoder` must be a {loaded_class.__name__}, as which {encoder.config.model_type!r} models are loaded; "
+            f"`encoder` must be a {type(converted).__name__}, as which {encoder.config.model_type!r} models are loaded; "
             f"a {type(encoder).__name__} lacks {missing[0]!r}."
         )
     return converted
