@@ -166,8 +166,10 @@ def main() -> None:
     start = time.perf_counter()
 
     tokenizer = word_tokenizer(WORD_CLASS)
-    training, test = generate(10_000, seed=1), generate(1000, seed=2)
-    print(f"{len(training)} sentences to train on, {len(test)} to test on. For example:")
+    training = generate(10_000, seed=1)
+    known = {sentence.words for sentence in training}
+    test = [sentence for sentence in generate(4000, seed=2) if sentence.words not in known]
+    print(f"{len(training)} sentences to train on, {len(test)} others to test on. For example:")
     for sentence in test[:2]:
         print(f"  {'harmony' if sentence.label else 'discord'}: {' '.join(sentence.words)}")
 
