@@ -339,3 +339,14 @@ def test_training_in_inference_mode_says_what_to_do(tiny_bert, wordpiece):
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2).train()
     with torch.inference_mode(), pytest.raises(ValueError, match=r"Call `model.eval\(\)`"):
         model(**encode(wordpiece), labels=torch.tensor([0, 1, 1, 0]))
+
+
+@pytest.mark.parametrize("estimator", list_estimators())
+def test_a_row_of_nothing_but_padding(tiny_bert, wordpiece, estimator):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator=estimator).train()
+    batch = {"input_ids": torch.tensor([[2, 5, 6, 3], [0, 0, 0, 0]]), "attention_mask": torch.tensor([[1] * 4, [0] * 4])}
+    output = model(**batch, labels=torch.tensor([0, 1]))
+    output.loss.backward()
+    assert output.num_words.tolist() == [2, 0]
+    assert output.logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
