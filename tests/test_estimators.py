@@ -1,7 +1,5 @@
 """Surrogate gradients against their formulas, computed from enumerated trees, and what they must not depend on."""
 
-from typing import ClassVar
-
 import brute_force
 import pytest
 import torch
@@ -202,8 +200,6 @@ def test_registry():
         get_estimator("spigot", start="marginals")
 
     class Again(Estimator):
-        relaxed: ClassVar[bool] = False
-
         def __call__(self, structure, scores, lengths=None, task_loss=None):
             raise AssertionError
 

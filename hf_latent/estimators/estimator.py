@@ -30,7 +30,6 @@ class Estimator(ABC):
     """How the gradient gets through a discrete choice. A frozen dataclass whose fields are its options."""
 
     name: ClassVar[str] = "unregistered"
-    relaxed: ClassVar[bool] = False  # whether `value` lies inside the polytope and not at a vertex
 
     @abstractmethod
     def __call__(

@@ -11,8 +11,6 @@ from hf_latent.structures import Structure
 class Relaxation(Estimator):
     """The decoder sees the relaxed value, in training and after; the gradient is the exact one of the relaxed network."""
 
-    relaxed = True
-
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:

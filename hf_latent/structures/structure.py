@@ -17,7 +17,8 @@ class Structure(ABC):
     an argument, with a leading batch dimension and the `event_dims` dimensions of one choice behind it. `lengths (batch,)`
     says how much of each row counts; all else is ignored on input and 0 on output.
 
-    Writing one of your own takes `argmax`, `log_partition`, `enumerate` and `check`; all other operations follow from them
+    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `check` where lengths do not
+    count along dimension 1 of the scores; all other operations follow from them
     (override those for which you know something faster). Every estimator then works on it.
     """
 
