@@ -87,10 +87,10 @@ def test_categorical_errors():
 
 
 def test_stopping_rules_of_sparsemap(tree):
-    with pytest.raises(ValueError, match=r"`tolerance` must be a positive number, got -1"):
-        tree.sparsemap(torch.randn(1, 2, 3), tolerance=-1)
-    with pytest.raises(ValueError, match=r"`max_iterations` must be an integer of at least 1, got 0"):
-        tree.sparsemap(torch.randn(1, 2, 3), max_iterations=0)
+    with pytest.raises(ValueError, match=r"`tol` must be a positive number, got -1"):
+        tree.sparsemap(torch.randn(1, 2, 3), tol=-1)
+    with pytest.raises(ValueError, match=r"`max_iter` must be an integer of at least 1, got 0"):
+        tree.sparsemap(torch.randn(1, 2, 3), max_iter=0)
 
 
 def test_enumeration_has_a_limit(tree):
@@ -121,8 +121,8 @@ def test_lengths_may_be_a_list(tree):
 
 
 def test_options_are_checked_where_they_are_given():
-    with pytest.raises(ValueError, match="`tolerance` must be a positive, finite number, got 0"):
-        hf_latent.get_estimator("sparsemap", tolerance=0)
+    with pytest.raises(ValueError, match="`tol` must be a positive, finite number, got 0"):
+        hf_latent.get_estimator("sparsemap", tol=0)
     with pytest.raises(TypeError, match="`structure` must be a DependencyTree, got 'projective'"):
         LatentTreeLayer(8, structure="projective")
     with pytest.raises(TypeError, match=r"`estimator` must be a name .* got None"):

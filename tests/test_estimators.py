@@ -151,7 +151,7 @@ def test_inner_steps_see_the_dropout_of_the_forward_pass(name):
 @pytest.mark.parametrize("name", ["marginals", "sparsemap"])
 def test_relaxations_have_their_exact_gradient(tree, name):
     scores, task_loss, _ = problem()
-    estimator = get_estimator(name, **({"tolerance": 1e-10} if name == "sparsemap" else {}))
+    estimator = get_estimator(name, **({"tol": 1e-10} if name == "sparsemap" else {}))
 
     def relaxed_loss(s):
         latent = estimator(tree, s, None, task_loss)

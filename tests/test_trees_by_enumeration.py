@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hf_latent import DependencyTree
 from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.operators import normalize
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
+from hf_latent.inference.reference.masking import normalize
 from hf_latent.structures.conversions import heads_from_arcs
 
 LENGTHS = torch.tensor([5, 4, 3, 2, 1, 0, 5])
@@ -214,7 +214,7 @@ def test_small_differences_of_large_scores(tree):
 
 def test_sparsemap_says_when_it_did_not_converge(tree):
     with pytest.warns(UserWarning, match="did not converge in 2 iterations"):
-        point = tree.sparsemap(torch.randn(2, 6, 7) * 0.1, max_iterations=2)
+        point = tree.sparsemap(torch.randn(2, 6, 7) * 0.1, max_iter=2)
     torch.testing.assert_close(point.sum(2), torch.ones(2, 6))
 
 

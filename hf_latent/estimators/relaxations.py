@@ -32,13 +32,13 @@ class SparseMAP(Relaxation):
     """The decoder sees the projection Π_M(s), a combination of a few structures (Niculae et al. 2018).
 
     Attributes:
-        tolerance: the duality gap at which the projection stops; see `Structure.sparsemap`.
+        tol: the duality gap at which the projection stops; see `Structure.sparsemap`.
     """
 
-    tolerance: float = 1e-4
+    tol: float = 1e-4
 
     def __post_init__(self) -> None:
-        check_positive("tolerance", self.tolerance)
+        check_positive("tol", self.tol)
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.sparsemap(scores, lengths, self.tolerance)
+        return structure.sparsemap(scores, lengths, self.tol)

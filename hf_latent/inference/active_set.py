@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MAX_ITERATIONS = 1000
+MAX_ITER = 3000
 
 Oracle = Callable[[Tensor, Tensor], Tensor]
 
@@ -25,6 +25,7 @@ class ActiveSet(NamedTuple):
     vertices: Tensor  # (batch, places, size)
     weights: Tensor  # (batch, places)
     gap: Tensor  # (batch,) duality gap: half the squared distance to the true projection is at most this
+    converged: Tensor  # (batch,) whether the gap was small enough in the end
 
     @property
     def point(self) -> Tensor:
@@ -32,38 +33,73 @@ class ActiveSet(NamedTuple):
         return torch.einsum("bk,bkd->bd", self.weights, self.vertices)
 
 
-def default_tolerance(dtype: torch.dtype) -> float:
+class SparseMAPSolution(NamedTuple):
+    """A projection, and how it came about.
+
+    Attributes:
+        point: `(batch, *event)`, the projection; no gradient.
+        structures: `(batch, count, *event)`, the structures that it is made of; 0 where a row has fewer.
+        weights: `(batch, count)`, positive, summing to 1 in each row; 0 where a row has fewer.
+        gap: `(batch,)`, the duality gap: half the squared distance to the true projection is at most this.
+        converged: `(batch,)`, False where `max_iter` was reached before the gap was small enough.
+    """
+
+    point: Tensor
+    structures: Tensor
+    weights: Tensor
+    gap: Tensor
+    converged: Tensor
+
+
+def default_tol(dtype: torch.dtype) -> float:
     """A duality gap that shows in no more than the last digits of the result."""
     return 1e-10 if dtype == torch.float64 else 1e-6
 
 
-def warn_of_gap(max_iterations: int) -> None:
+def check_stopping(tol: float | None, max_iter: int, scores: object) -> float:
+    """The tolerance to use; raises unless it is positive and there is an iteration at least."""
+    if tol is None:
+        tol = default_tol(scores.dtype if isinstance(scores, Tensor) else torch.float32)
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < float("inf"):
+        raise ValueError(f"`tol` must be a positive number, got {tol!r}.")
+    if isinstance(max_iter, bool) or not isinstance(max_iter, int) or max_iter < 1:
+        raise ValueError(f"`max_iter` must be an integer of at least 1, got {max_iter!r}.")
+    return float(tol)
+
+
+def warn_of_gap(max_iter: int) -> None:
     """Says that some rows did not converge (always in the same words, so that Python shows them once)."""
     warnings.warn(
-        f"SparseMAP did not converge in {max_iterations} iterations on some rows: the result lies in the polytope but is not "
-        "exact. Raise `max_iterations` or `tolerance`; scores that are nearly equal have solutions of very many structures.",
+        f"SparseMAP did not converge in {max_iter} iterations on some rows: the result lies in the polytope but is not "
+        "exact. Raise `max_iter` or `tol`; scores that are nearly equal have solutions of very many structures.",
         stacklevel=2,
     )
 
 
-def project(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: int = MAX_ITERATIONS) -> ActiveSet:
+def project(scores: Tensor, oracle: Oracle, tol: float, max_iter: int = MAX_ITER, start: Tensor | None = None) -> ActiveSet:
     """argmin over mu in M of |mu - scores|^2 / 2, for float64 `scores (batch, size)`.
 
     `oracle(scores, rows)` returns 0/1 vertices that maximize the scores given, which belong to the rows named of the
-    batch. Stops at a duality gap of `tolerance` (times the squared distance from the scores to their best vertex, if that is
-    below 1), or where the argmax finds no vertex that is new; warns if `max_iterations` did not suffice. Each iteration
+    batch. Begins at the vertices `start (batch, size)`, if given. Stops at a duality gap of `tol` (times the squared distance
+    from the scores to the first vertex, if that is below 1), or where the argmax finds no vertex that is new. Each iteration
     costs one argmax and one linear system in the number of vertices.
     """
     batch = len(scores)
     rows = torch.arange(batch, device=scores.device)
-    state = ActiveSet(oracle(scores, rows)[:, None], scores.new_ones(batch, 1), scores.new_full((batch,), torch.inf))
+    first = oracle(scores, rows) if start is None else start
+    state = ActiveSet(
+        first[:, None],
+        scores.new_ones(batch, 1),
+        scores.new_full((batch,), torch.inf),
+        torch.zeros(batch, dtype=torch.bool, device=scores.device),
+    )
     used = torch.ones_like(state.weights, dtype=torch.bool)
     # The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
     # distance, and no smaller than rounding allows.
     distance = (scores - state.point).square().sum(1)
-    tolerances = tolerance * distance.clamp(max=1) + 1e-16 * scores.shape[1] * scores.abs().amax(1)
+    stop_at = tol * distance.clamp(max=1) + 1e-16 * scores.shape[1] * scores.abs().amax(1)
     finished: list[tuple[Tensor, ActiveSet]] = []
-    for _ in range(max_iterations):
+    for _ in range(max_iter):
         if not len(rows):
             break
         target = solve(state.vertices, used, torch.einsum("bkd,bd->bk", state.vertices, scores), 1.0)
@@ -77,31 +113,33 @@ def project(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: in
         vertex = oracle(rest, rows)
         gap = (rest * (vertex - state.point)).sum(1)
         known = ((state.vertices - vertex[:, None]).abs().amax(2) == 0) & used
-        done = ~blocked & ((gap <= tolerances) | known.any(1) | dependent)
+        done = ~blocked & ((gap <= stop_at) | known.any(1) | dependent)
         state = state._replace(gap=torch.where(blocked, state.gap, gap.clamp(min=0)))
+        state = state._replace(converged=done)
         if done.any():
             finished.append((rows[done], ActiveSet(*(part[done] for part in state))))
             state = ActiveSet(*(part[~done] for part in state))
-            rows, scores, used, tolerances = rows[~done], scores[~done], used[~done], tolerances[~done]
+            rows, scores, used, stop_at = rows[~done], scores[~done], used[~done], stop_at[~done]
             vertex, blocked = vertex[~done], blocked[~done]
         state, used = _add(state, used, vertex, ~blocked)
     if len(rows):
-        warn_of_gap(max_iterations)
         finished.append((rows, state))
     return _gather(finished, batch, scores)
 
 
-def sparsemap(scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: int) -> Tensor:
-    """The projection `(batch, size)` of float64 `scores`, differentiable once."""
+def sparsemap(scores: Tensor, oracle: Oracle, tol: float, max_iter: int, start: Tensor | None = None) -> Tensor:
+    """The projection `(batch, size)` of float64 `scores`, differentiable once; warns where it did not converge."""
     if not scores.numel():
         return scores.clone()
-    return _SparseMAP.apply(scores, oracle, tolerance, max_iterations)
+    return _SparseMAP.apply(scores, oracle, tol, max_iter, start)
 
 
 class _SparseMAP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, oracle: Oracle, tolerance: float, max_iterations: int) -> Tensor:
-        solution = project(scores, oracle, tolerance, max_iterations)
+    def forward(ctx: Any, scores: Tensor, oracle: Oracle, tol: float, max_iter: int, start: Tensor | None) -> Tensor:
+        solution = project(scores, oracle, tol, max_iter, start)
+        if not solution.converged.all():
+            warn_of_gap(max_iter)
         ctx.save_for_backward(solution.vertices, solution.weights)
         return solution.point.clamp(0, 1)
 
@@ -109,9 +147,13 @@ class _SparseMAP(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         vertices, weights = ctx.saved_tensors
-        moved = torch.einsum("bkd,bd->bk", vertices, grad)
-        direction = solve(vertices, weights > 0, moved, 0.0)
-        return torch.einsum("bk,bkd->bd", direction, vertices), None, None, None
+        return derivative(vertices, weights, grad), None, None, None, None
+
+
+def derivative(vertices: Tensor, weights: Tensor, direction: Tensor) -> Tensor:
+    """The change of a projection when the scores move along `direction (batch, size)`; the Jacobian is symmetric."""
+    moved = torch.einsum("bkd,bd->bk", vertices, direction)
+    return torch.einsum("bk,bkd->bd", solve(vertices, weights > 0, moved, 0.0), vertices)
 
 
 def solve(vertices: Tensor, used: Tensor, target: Tensor, total: float) -> Tensor:
@@ -162,11 +204,15 @@ def _add(state: ActiveSet, used: Tensor, vertex: Tensor, wanted: Tensor) -> tupl
 def _gather(finished: list[tuple[Tensor, ActiveSet]], batch: int, scores: Tensor) -> ActiveSet:
     places = max((part.weights.shape[1] for _, part in finished), default=1)
     result = ActiveSet(
-        scores.new_zeros(batch, places, scores.shape[1]), scores.new_zeros(batch, places), scores.new_zeros(batch)
+        scores.new_zeros(batch, places, scores.shape[1]),
+        scores.new_zeros(batch, places),
+        scores.new_zeros(batch),
+        torch.zeros(batch, dtype=torch.bool, device=scores.device),
     )
     for rows, part in finished:
         count = part.weights.shape[1]
         result.vertices[rows, :count] = part.vertices * (part.weights > 0)[:, :, None]
         result.weights[rows, :count] = part.weights
         result.gap[rows] = part.gap
+        result.converged[rows] = part.converged
     return result

@@ -38,10 +38,8 @@ def check_finite(scores: Tensor, mask: Tensor, name: str = "scores") -> None:
         )
 
 
-def check_lengths(lengths: object, batch: int, largest: int, device: torch.device, name: str = "lengths") -> Tensor:
-    """`lengths` as int64 on `device`; None means `largest` everywhere."""
-    if lengths is None:
-        return torch.full((batch,), largest, device=device)
+def check_lengths(lengths: object, batch: int, device: torch.device, name: str = "lengths") -> Tensor:
+    """`lengths` as int64 on `device`, if they are integers of shape `(batch,)`. Their values: see `check_range`."""
     if not isinstance(lengths, Tensor):
         try:
             lengths = torch.as_tensor(lengths)
@@ -53,11 +51,25 @@ def check_lengths(lengths: object, batch: int, largest: int, device: torch.devic
         )
     if lengths.shape != (batch,):
         raise ValueError(f"`{name}` must have shape ({batch},), one for each row of `scores`, got {describe(lengths)}.")
-    lengths = lengths.to(device=device, dtype=torch.int64)
+    return lengths.to(device=device, dtype=torch.int64)
+
+
+def check_range(lengths: Tensor, largest: int, name: str = "lengths") -> None:
+    """Raises unless all `lengths (batch,)` lie between 0 and `largest`."""
     wrong = (lengths < 0) | (lengths > largest)
     if wrong.any():
         index = int(wrong.nonzero()[0])
         raise ValueError(
             f"`{name}` must lie between 0 and {largest}, the size of `scores`, but {name}[{index}] is {int(lengths[index])}."
         )
-    return lengths
+
+
+def full_lengths(lengths: Tensor | None, scores: Tensor) -> Tensor:
+    """`lengths`, or the size of dimension 1 of `scores` for every row if there are none."""
+    return torch.full((scores.shape[0],), scores.shape[1], device=scores.device) if lengths is None else lengths
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")

@@ -3,28 +3,41 @@
 Scores have the one convention of the library: `scores[b, i, j]`, shape `(batch, n, n + 1)`, scores column j as the head
 of word i; column 0 is ROOT, column j >= 1 is word j - 1. Self arcs and everything beyond `lengths[b]` are ignored on
 input, and exactly 0 on output and in gradients. Inference runs in float64, whatever comes in.
+
+Each operation is a custom operator of torch (`torch.ops.hf_latent.…`), so that `torch.compile` and whatever else traces a
+model sees one opaque step. Compiled kernels answer on the CPU, the reference everywhere else. What can be told from
+shapes and dtypes is checked before the operator is called, values within it.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hf_latent.inference import active_set
-from hf_latent.inference.checks import check_finite, check_floating, check_lengths, describe
+from hf_latent.inference.best_trees import best_trees
+from hf_latent.inference.checks import (
+    check_count,
+    check_finite,
+    check_floating,
+    check_lengths,
+    check_range,
+    describe,
+    full_lengths,
+)
 from hf_latent.inference.cpu import batch
-from hf_latent.inference.reference import arborescence, eisner, matrix_tree
-from hf_latent.inference.reference.masking import arc_mask, normalize
+from hf_latent.inference.enumeration import is_tree
+from hf_latent.inference.random import draw_seeds
+from hf_latent.inference.reference import trees
+from hf_latent.inference.reference.masking import arc_mask
 
 
-def check_tree_scores(scores: object, lengths: object = None) -> tuple[Tensor, Tensor]:
-    """`scores` and `lengths` ready for inference.
+def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
+    """`scores` and `lengths` of right types and shapes; their values are checked by the operators.
 
     Raises:
         TypeError: scores that are no floating-point tensor, lengths that are not integers.
-        ValueError: scores not of shape `(batch, n, n + 1)` or not finite where they count; lengths outside 0 to n.
+        ValueError: scores not of shape `(batch, n, n + 1)`, lengths not of shape `(batch,)`.
     """
     scores = check_floating(scores, "(batch, n, n + 1)", 3)
     if scores.shape[2] != scores.shape[1] + 1:
@@ -32,40 +45,68 @@ def check_tree_scores(scores: object, lengths: object = None) -> tuple[Tensor, T
             f"`scores` must have shape (batch, n, n + 1): a row for each word, a column for ROOT (first) and each word as a "
             f"head; got {describe(scores)}. `hf_latent.structures.conversions` turns other layouts into this one."
         )
-    lengths = check_lengths(lengths, scores.shape[0], scores.shape[1], scores.device)
-    check_finite(scores, arc_mask(lengths, scores.shape[1]))
+    return scores, None if lengths is None else check_lengths(lengths, scores.shape[0], scores.device)
+
+
+def check_tree_scores(scores: object, lengths: object = None) -> tuple[Tensor, Tensor]:
+    """`scores` and int64 `lengths` of right types, shapes and values.
+
+    Raises:
+        TypeError, ValueError: see `check_shapes`.
+        ValueError: scores that are not finite where they count; lengths outside 0 to n.
+    """
+    scores, lengths = check_shapes(scores, lengths)
+    lengths = full_lengths(lengths, scores)
+    if not torch.compiler.is_compiling():  # then, the operators will tell
+        _check_values(scores, lengths)
     return scores, lengths
 
 
-def _sum_algorithm(projective: bool) -> ModuleType:
-    return eisner if projective else matrix_tree
-
-
-def _best(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
-    return (eisner if projective else arborescence).argmax(scores, lengths, single_root)
+def _check_values(scores: Tensor, lengths: Tensor | None) -> Tensor:
+    lengths = full_lengths(lengths, scores)
+    check_range(lengths, scores.shape[1])
+    check_finite(scores, arc_mask(lengths, scores.shape[1]))
+    return lengths
 
 
 def tree_argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     """The arcs of a highest-scoring tree. No gradient (it is 0 wherever it exists)."""
-    scores, lengths = check_tree_scores(scores, lengths)
-    with torch.no_grad():
-        if scores.device.type == "cpu":
-            heads = batch.best_heads(scores, lengths, projective, single_root)
-            arcs = scores.new_zeros(*scores.shape[:2], scores.shape[2] + 1)  # a last column for words beyond the sentence
-            return arcs.scatter_(2, heads[:, :, None], 1.0)[:, :, :-1]
-        return _best(normalize(scores, lengths)[0], lengths, projective, single_root).to(scores.dtype)
+    scores, lengths = check_shapes(scores, lengths)
+    return _argmax(scores.detach(), lengths, projective, single_root)
 
 
 def tree_log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    """log of the sum over all trees of exp(score), `(batch,)`; differentiable, its gradient being the marginals."""
-    scores, lengths = check_tree_scores(scores, lengths)
-    return _LogPartition.apply(scores, lengths, projective, single_root)
+    """log of the sum over all trees of exp(score), `(batch,)`; differentiable twice, its gradient being the marginals."""
+    scores, lengths = check_shapes(scores, lengths)
+    return _log_partition(scores, lengths, projective, single_root)
 
 
 def tree_marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     """The probability of each arc; differentiable once."""
-    scores, lengths = check_tree_scores(scores, lengths)
-    return _Marginals.apply(scores, lengths, projective, single_root)
+    scores, lengths = check_shapes(scores, lengths)
+    return _marginals(scores, lengths, projective, single_root)
+
+
+def tree_sample(
+    scores: Tensor,
+    lengths: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    num_samples: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """The arcs of trees drawn with probability ∝ exp(score), `(num_samples, batch, n, n + 1)`; no gradient."""
+    scores, lengths = check_shapes(scores, lengths)
+    check_count("num_samples", num_samples)
+    seeds = draw_seeds((num_samples, scores.shape[0]), generator, scores.device)
+    return _sample(scores.detach(), lengths, seeds, projective, single_root)
+
+
+def tree_top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
+    """The arcs of the k best trees, `(batch, k, n, n + 1)`, and their scores, `(batch, k)`; no gradient."""
+    scores, lengths = check_shapes(scores, lengths)
+    check_count("k", k)
+    return _top_k(scores.detach(), lengths, projective, single_root, k)
 
 
 def tree_sparsemap(
@@ -73,33 +114,49 @@ def tree_sparsemap(
     lengths: Tensor | None,
     projective: bool,
     single_root: bool,
-    tolerance: float | None = None,
-    max_iterations: int = active_set.MAX_ITERATIONS,
+    tol: float | None,
+    max_iter: int,
+    start: Tensor | None,
 ) -> Tensor:
     """The Euclidean projection onto the convex hull of all trees; differentiable once."""
-    tolerance = _check_stopping(tolerance, max_iterations, scores)
-    scores, lengths = check_tree_scores(scores, lengths)
-    n = scores.shape[1]
-    if scores.device.type == "cpu":
-        return _SparseMAP.apply(scores, lengths, projective, single_root, tolerance, max_iterations)
-
-    def oracle(flat: Tensor, rows: Tensor) -> Tensor:
-        normalized, _ = normalize(flat.view(-1, n, n + 1), lengths[rows])
-        return _best(normalized, lengths[rows], projective, single_root).flatten(1)
-
-    # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.
-    flat = scores.double().masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
-    return active_set.sparsemap(flat, oracle, tolerance, max_iterations).view(scores.shape).to(scores.dtype)
+    return _checked_sparsemap(scores, lengths, projective, single_root, tol, max_iter, start)[0]
 
 
-def _check_stopping(tolerance: float | None, max_iterations: int, scores: object) -> float:
-    if tolerance is None:
-        tolerance = active_set.default_tolerance(scores.dtype if isinstance(scores, Tensor) else torch.float32)
-    if not 0 < tolerance < float("inf"):
-        raise ValueError(f"`tolerance` must be a positive number, got {tolerance!r}.")
-    if not isinstance(max_iterations, int) or max_iterations < 1:
-        raise ValueError(f"`max_iterations` must be an integer of at least 1, got {max_iterations!r}.")
-    return tolerance
+def tree_sparsemap_solution(
+    scores: Tensor,
+    lengths: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    tol: float | None,
+    max_iter: int,
+    start: Tensor | None,
+) -> active_set.SparseMAPSolution:
+    """The projection with all that is known about it; no gradient."""
+    point, heads, weights, counts, gaps, converged = _checked_sparsemap(
+        scores.detach() if isinstance(scores, Tensor) else scores, lengths, projective, single_root, tol, max_iter, start
+    )
+    vertices, shares = _unpacked(heads, weights, counts)
+    return active_set.SparseMAPSolution(point, vertices.to(point.dtype), shares.to(point.dtype), gaps, converged)
+
+
+def _checked_sparsemap(
+    scores: Tensor,
+    lengths: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    tol: float | None,
+    max_iter: int,
+    start: Tensor | None,
+) -> Any:
+    tol = active_set.check_stopping(tol, max_iter, scores)
+    scores, lengths = check_shapes(scores, lengths)
+    if start is not None:
+        if not isinstance(start, Tensor) or start.shape != scores.shape:
+            raise ValueError(
+                f"`start` must be the arcs of trees, a tensor of shape {tuple(scores.shape)}, got {describe(start)}."
+            )
+        start = start.detach()
+    return _sparsemap(scores, lengths, start, projective, single_root, tol, max_iter)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -107,58 +164,233 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class _LogPartition(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
-        ctx.save_for_backward(scores, lengths)
-        ctx.kind = projective, single_root
-        normalized, offset = normalize(scores, lengths)
-        value = _sum_algorithm(projective).log_partition(normalized, lengths, single_root) + offset
-        return value.to(at_least_float32(scores.dtype))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        scores, lengths = ctx.saved_tensors
-        marginals = _Marginals.apply(scores, lengths, *ctx.kind)
-        return (marginals * grad[:, None, None]).to(scores.dtype), None, None, None
+def _arcs(heads: Tensor, dtype: torch.dtype) -> Tensor:
+    """0/1 arcs `(..., n, n + 1)` from `heads (..., n)`, which are n + 1 (a column that is cut off) beyond the sentence."""
+    n = heads.shape[-1]
+    arcs = torch.zeros((*heads.shape, n + 2), dtype=dtype, device=heads.device)
+    return arcs.scatter_(-1, heads[..., None], 1.0)[..., :-1].contiguous()
 
 
-class _Marginals(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
-        ctx.save_for_backward(scores, lengths)
-        ctx.kind = projective, single_root
-        normalized, _ = normalize(scores, lengths)
-        marginals = _sum_algorithm(projective).marginals(normalized, lengths, single_root)
-        return marginals.clamp(0, 1).to(scores.dtype)  # rounding only
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # The Jacobian is the Hessian of the log-partition and symmetric, so the vector-Jacobian product is the derivative
-        # of the marginals along `grad`: the same sweep on dual numbers.
-        scores, lengths = ctx.saved_tensors
-        projective, single_root = ctx.kind
-        normalized, _ = normalize(scores, lengths)
-        direction = grad.double().masked_fill(~arc_mask(lengths, scores.shape[1]), 0.0)
-        with torch.autograd.forward_ad.dual_level():
-            dual = torch.autograd.forward_ad.make_dual(normalized, direction)
-            marginals = _sum_algorithm(projective).marginals(dual, lengths, single_root)
-            derivative = torch.autograd.forward_ad.unpack_dual(marginals).tangent
-        if derivative is None:
-            derivative = torch.zeros_like(normalized)
-        return derivative.to(scores.dtype), None, None, None
+# --- the operators ---
 
 
-class _SparseMAP(torch.autograd.Function):
-    """On the CPU; elsewhere `active_set` does it with the argmax."""
+@torch.library.custom_op("hf_latent::tree_argmax", mutates_args=())
+def _argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    if scores.device.type == "cpu":
+        return batch.argmax(scores, lengths, (projective, single_root))
+    lengths = _check_values(scores, lengths)
+    return trees.argmax(scores, lengths, projective, single_root).to(scores.dtype)
 
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, lengths: Tensor, *options: Any) -> Tensor:
-        point, ctx.supports = batch.sparsemap(scores, lengths, *options)
-        return point.to(scores.dtype)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return batch.sparsemap_derivative(ctx.supports, grad).to(grad.dtype), None, None, None, None, None
+@_argmax.register_fake
+def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    return torch.empty_like(scores, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("hf_latent::tree_log_partition", mutates_args=())
+def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    if scores.device.type == "cpu":
+        value = batch.log_partition(scores, lengths, (projective, single_root))
+    else:
+        value = trees.log_partition(scores, _check_values(scores, lengths), projective, single_root)
+    return value.to(at_least_float32(scores.dtype))
+
+
+@_log_partition.register_fake
+def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    return scores.new_empty(scores.shape[0], dtype=at_least_float32(scores.dtype))
+
+
+@torch.library.custom_op("hf_latent::tree_marginals", mutates_args=())
+def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    if scores.device.type == "cpu":
+        return batch.marginals(scores, lengths, (projective, single_root))
+    return trees.marginals(scores, _check_values(scores, lengths), projective, single_root).to(scores.dtype)
+
+
+@_marginals.register_fake
+def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    return torch.empty_like(scores, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("hf_latent::tree_marginals_vjp", mutates_args=())
+def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, single_root: bool) -> Tensor:
+    if scores.device.type == "cpu":
+        return batch.marginals_derivative(scores, lengths, grad, (projective, single_root))
+    lengths = full_lengths(lengths, scores)
+    return trees.marginals_derivative(scores, lengths, grad, projective, single_root).to(scores.dtype)
+
+
+@_marginals_vjp.register_fake
+def _(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, single_root: bool) -> Tensor:
+    return torch.empty_like(scores, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
+def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
+    if scores.device.type == "cpu":
+        heads = batch.sample(scores, lengths, seeds, (projective, single_root))
+    else:
+        heads = trees.sample(scores, _check_values(scores, lengths), seeds, projective, single_root)
+    return _arcs(heads, scores.dtype)
+
+
+@_sample.register_fake
+def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
+    return scores.new_empty(seeds.shape[0], *scores.shape)
+
+
+@torch.library.custom_op("hf_latent::tree_top_k", mutates_args=())
+def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
+    heads, values = best_trees(scores, _check_values(scores, lengths), projective, single_root, k)
+    return _arcs(heads, scores.dtype), values.to(at_least_float32(scores.dtype))
+
+
+@_top_k.register_fake
+def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
+    size, n = scores.shape[:2]
+    return scores.new_empty(size, k, n, n + 1), scores.new_empty(size, k, dtype=at_least_float32(scores.dtype))
+
+
+@torch.library.custom_op("hf_latent::tree_sparsemap", mutates_args=())
+def _sparsemap(
+    scores: Tensor,
+    lengths: Tensor | None,
+    start: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    tol: float,
+    max_iter: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The projection; the heads, weights and numbers (in each row) of the trees it is made of; its gap, and if it converged."""
+    first = None if start is None else _heads_of_start(start, lengths, projective, single_root)
+    if scores.device.type == "cpu":
+        solution = batch.sparsemap(scores, lengths, first, (projective, single_root), tol, max_iter)
+    else:
+        solution = _sparsemap_elsewhere(scores, _check_values(scores, lengths), start, projective, single_root, tol, max_iter)
+    if not solution[-1].all():
+        active_set.warn_of_gap(max_iter)
+    return solution[0].to(scores.dtype), *solution[1:]
+
+
+@_sparsemap.register_fake
+def _(
+    scores: Tensor,
+    lengths: Tensor | None,
+    start: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    tol: float,
+    max_iter: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    size, n = scores.shape[:2]
+    count = torch.library.get_ctx().new_dynamic_size()
+    return (
+        torch.empty_like(scores, memory_format=torch.contiguous_format),
+        scores.new_empty((count, n), dtype=torch.int64),
+        scores.new_empty((count,), dtype=torch.float64),
+        scores.new_empty((size,), dtype=torch.int64),
+        scores.new_empty((size,), dtype=torch.float64),
+        scores.new_empty((size,), dtype=torch.bool),
+    )
+
+
+@torch.library.custom_op("hf_latent::tree_sparsemap_vjp", mutates_args=())
+def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    if grad.device.type == "cpu":
+        return batch.sparsemap_derivative(grad, lengths, heads, weights, counts)
+    vertices, shares = _unpacked(heads, weights, counts)
+    return active_set.derivative(vertices.double().flatten(2), shares, grad.double().flatten(1)).view(grad.shape).to(grad.dtype)
+
+
+@_sparsemap_vjp.register_fake
+def _(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    return torch.empty_like(grad, memory_format=torch.contiguous_format)
+
+
+def _heads_of_start(start: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    lengths = full_lengths(lengths, start)
+    check_range(lengths, start.shape[1])
+    positions = torch.arange(start.shape[1], device=start.device)
+    heads = start.argmax(2) if start.numel() else start.new_zeros(start.shape[:2], dtype=torch.int64)
+    # Words beyond the sentence hang from the one before, so that they count neither as roots nor as crossing.
+    valid = is_tree(torch.where(positions < lengths[:, None], heads, positions), projective, single_root)
+    if not valid.all():
+        row = int((~valid).nonzero()[0])
+        raise ValueError(
+            f"`start` must be trees of the structure, but start[{row}] is none. Take what `argmax` or `sample` returns."
+        )
+    return heads
+
+
+def _sparsemap_elsewhere(
+    scores: Tensor,
+    lengths: Tensor,
+    start: Tensor | None,
+    projective: bool,
+    single_root: bool,
+    tol: float,
+    max_iter: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """By the general active-set method and the reference argmax."""
+    n = scores.shape[1]
+
+    def oracle(flat: Tensor, rows: Tensor) -> Tensor:
+        return trees.argmax(flat.view(-1, n, n + 1), lengths[rows], projective, single_root).flatten(1)
+
+    # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.
+    flat = scores.double().masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
+    first = None if start is None else start.double().flatten(1)
+    found = active_set.project(flat, oracle, tol, max_iter, first)
+    used = found.weights > 0
+    heads = found.vertices.view(*found.weights.shape, n, n + 1).argmax(3)
+    heads = heads.masked_fill(torch.arange(n, device=scores.device) >= lengths[:, None, None], -1)
+    point = found.point.view(scores.shape).clamp(0, 1)
+    return point, heads[used], found.weights[used], used.sum(1), found.gap, found.converged
+
+
+def _unpacked(heads: Tensor, weights: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The arcs `(batch, places, n, n + 1)` and the weights `(batch, places)` of trees that are listed row by row."""
+    n = heads.shape[1]
+    rows = torch.repeat_interleave(torch.arange(len(counts), device=heads.device), counts)
+    places = torch.arange(len(rows), device=heads.device) - (counts.cumsum(0) - counts)[rows]
+    most = int(counts.max()) if len(counts) else 0
+    vertices = torch.zeros(len(counts), most, n, n + 1, device=heads.device)
+    shares = weights.new_zeros(len(counts), most)
+    vertices[rows, places] = _arcs(heads.where(heads >= 0, n + 1), vertices.dtype)
+    shares[rows, places] = weights
+    return vertices, shares
+
+
+# --- their gradients ---
+
+
+def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    scores, lengths, *kind = inputs
+    ctx.save_for_backward(scores, lengths)
+    ctx.kind = kind
+
+
+def _log_partition_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    scores, lengths = ctx.saved_tensors
+    return (_marginals(scores, lengths, *ctx.kind) * grad[:, None, None]).to(scores.dtype), None, None, None
+
+
+def _marginals_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    scores, lengths = ctx.saved_tensors
+    return _marginals_vjp(scores, lengths, grad, *ctx.kind), None, None, None
+
+
+def _save_support(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, heads, weights, counts, gaps, _ = output
+    ctx.save_for_backward(inputs[1], heads, weights, counts)
+    ctx.mark_non_differentiable(weights, gaps)
+
+
+def _sparsemap_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    return _sparsemap_vjp(grad, *ctx.saved_tensors), None, None, None, None, None, None
+
+
+_log_partition.register_autograd(_log_partition_backward, setup_context=_save_scores)
+_marginals.register_autograd(_marginals_backward, setup_context=_save_scores)
+_sparsemap.register_autograd(_sparsemap_backward, setup_context=_save_support)

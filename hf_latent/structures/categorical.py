@@ -6,8 +6,9 @@ import entmax
 import torch
 from torch import Tensor
 
-from hf_latent.inference.active_set import MAX_ITERATIONS
-from hf_latent.structures.structure import Structure
+from hf_latent.inference.active_set import MAX_ITER, check_stopping
+from hf_latent.inference.checks import check_count
+from hf_latent.structures.structure import Structure, TopK
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,12 @@ class Categorical(Structure):
         self,
         scores: Tensor,
         lengths: Tensor | None = None,
-        tolerance: float | None = None,
-        max_iterations: int = MAX_ITERATIONS,
+        tol: float | None = None,
+        max_iter: int = MAX_ITER,
+        start: Tensor | None = None,
     ) -> Tensor:
         """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`; exact, whatever the tolerance."""
+        check_stopping(tol, max_iter, scores)
         masked, mask, _ = self._masked(scores, lengths)
         if not masked.numel():
             return masked.to(scores.dtype)
@@ -61,6 +64,40 @@ class Categorical(Structure):
         # the best: so the range can be cut to where float32 sums are exact.
         shifted = (masked - masked.amax(1, keepdim=True).detach()).clamp(min=-2.0)
         return entmax.sparsemax(shifted, dim=1).masked_fill(~mask, 0.0).to(scores.dtype)
+
+    def sample(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Unit vectors drawn from the softmax, `(num_samples, batch, k)`; no gradient."""
+        check_count("num_samples", num_samples)
+        masked, mask, empty = self._masked(scores.detach(), lengths)
+        if not masked.numel():
+            return scores.detach().new_zeros(num_samples, *scores.shape)
+        chances = masked.double().softmax(1).masked_fill(~mask & ~empty, 0.0)
+        source = chances.to(generator.device if generator is not None else "cpu")
+        drawn = torch.multinomial(source, num_samples, replacement=True, generator=generator).T.to(scores.device)
+        return (torch.nn.functional.one_hot(drawn, scores.shape[1]) * mask).to(scores.dtype)
+
+    def top_k(self, scores: Tensor, lengths: Tensor | None = None, k: int = 1) -> TopK:
+        """The unit vectors of the k highest scores, `(batch, k, categories)`, best first; no gradient."""
+        check_count("k", k)
+        masked, mask, empty = self._masked(scores.detach(), lengths)
+        count = min(k, masked.shape[1])
+        best = masked.topk(count, dim=1)
+        chosen = torch.nn.functional.one_hot(best.indices, masked.shape[1]) * mask[:, None, :]
+        exists = mask.gather(1, best.indices)
+        values = best.values.masked_fill(~exists, -torch.inf)
+        missing = k - count
+        result = TopK(
+            torch.nn.functional.pad(chosen.to(scores.dtype), (0, 0, 0, missing)),
+            torch.nn.functional.pad(values, (0, missing), value=-torch.inf),
+        )
+        result.scores[:, :1].masked_fill_(empty, 0.0)  # the one empty choice
+        return result
 
     def enumerate(self, size: int) -> Tensor:
         """The `size` unit vectors, `(size, size)`."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import check_lengths, describe
+from hf_latent.inference.checks import check_lengths, check_range, describe, full_lengths
 
 
 def heads_from_arcs(arcs: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -12,7 +12,10 @@ def heads_from_arcs(arcs: Tensor, lengths: Tensor | None = None) -> Tensor:
     From 0/1 arcs or, for marginals, the likeliest head of each word (which need not make up a tree). `(batch, n)`.
     """
     n = arcs.shape[1]
-    lengths = check_lengths(lengths, arcs.shape[0], n, arcs.device)
+    if lengths is not None:
+        lengths = check_lengths(lengths, arcs.shape[0], arcs.device)
+        check_range(lengths, n)
+    lengths = full_lengths(lengths, arcs)
     padding = torch.arange(n, device=arcs.device) >= lengths[:, None]
     return arcs.argmax(2).masked_fill(padding, -1)
 

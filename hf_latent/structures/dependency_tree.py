@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from hf_latent.inference import operators
-from hf_latent.inference.active_set import MAX_ITERATIONS
+from hf_latent.inference.active_set import MAX_ITER, SparseMAPSolution
 from hf_latent.inference.enumeration import all_trees
-from hf_latent.structures.structure import Structure
+from hf_latent.structures.structure import Structure, TopK
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,42 @@ class DependencyTree(Structure):
         self,
         scores: Tensor,
         lengths: Tensor | None = None,
-        tolerance: float | None = None,
-        max_iterations: int = MAX_ITERATIONS,
+        tol: float | None = None,
+        max_iter: int = MAX_ITER,
+        start: Tensor | None = None,
     ) -> Tensor:
         """The Euclidean projection onto the convex hull of the trees (Niculae et al. 2018); see `Structure.sparsemap`."""
-        kind = self.projective, self.single_root
-        return operators.tree_sparsemap(scores, lengths, *kind, tolerance, max_iterations)
+        return operators.tree_sparsemap(scores, lengths, self.projective, self.single_root, tol, max_iter, start)
+
+    def sparsemap_solution(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        tol: float | None = None,
+        max_iter: int = MAX_ITER,
+        start: Tensor | None = None,
+    ) -> SparseMAPSolution:
+        """The projection, the trees that it is made of, and whether it converged; see `Structure.sparsemap_solution`."""
+        return operators.tree_sparsemap_solution(scores, lengths, self.projective, self.single_root, tol, max_iter, start)
+
+    def sample(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Trees drawn with probability ∝ exp(score), `(num_samples, batch, n, n + 1)`; no gradient.
+
+        Projective trees from the charts of the inside algorithm, others by loop-erased walks (Wilson 1996), with a single
+        root once that is drawn from its marginals. With a seeded `generator`, draws repeat exactly, whatever the number of
+        threads.
+        """
+        return operators.tree_sample(scores, lengths, self.projective, self.single_root, num_samples, generator)
+
+    def top_k(self, scores: Tensor, lengths: Tensor | None = None, k: int = 1) -> TopK:
+        """The k best trees of each sentence, best first (Lawler 1972), with up to k · n argmaxes; no gradient."""
+        return TopK(*operators.tree_top_k(scores, lengths, self.projective, self.single_root, k))
 
     def enumerate(self, size: int) -> Tensor:
         """All trees over `size` words, `(count, size, size + 1)`.

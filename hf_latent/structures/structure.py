@@ -1,13 +1,34 @@
 """The contract of a structure: what a latent choice is, and what can be computed about it."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hf_latent.inference import active_set
-from hf_latent.inference.checks import check_finite, check_floating, check_lengths
+from hf_latent.inference.checks import (
+    check_count,
+    check_finite,
+    check_floating,
+    check_lengths,
+    check_range,
+    describe,
+    full_lengths,
+)
+
+
+class TopK(NamedTuple):
+    """What `Structure.top_k` returns.
+
+    Attributes:
+        structures: `(batch, k, *event)`, best first; 0 where there are fewer than k.
+        scores: `(batch, k)`, s·z of each, in float32 or better; -inf where there are fewer than k.
+    """
+
+    structures: Tensor
+    scores: Tensor
 
 
 class Structure(ABC):
@@ -42,7 +63,10 @@ class Structure(ABC):
         The default takes `lengths` as the number of valid entries of dimension 1 of `scores`.
         """
         scores = check_floating(scores, f"(batch, ...) with {self.event_dims + 1} dimensions", self.event_dims + 1)
-        lengths = check_lengths(lengths, scores.shape[0], scores.shape[1], scores.device)
+        if lengths is not None:
+            lengths = check_lengths(lengths, scores.shape[0], scores.device)
+            check_range(lengths, scores.shape[1])
+        lengths = full_lengths(lengths, scores)
         check_finite(scores, self.mask(scores, lengths))
         return scores, lengths
 
@@ -64,8 +88,9 @@ class Structure(ABC):
         self,
         scores: Tensor,
         lengths: Tensor | None = None,
-        tolerance: float | None = None,
-        max_iterations: int = active_set.MAX_ITERATIONS,
+        tol: float | None = None,
+        max_iter: int = active_set.MAX_ITER,
+        start: Tensor | None = None,
     ) -> Tensor:
         """SparseMAP(s), the Euclidean projection of s onto M (Eq. 4; Niculae et al. 2018). Differentiable once.
 
@@ -73,25 +98,117 @@ class Structure(ABC):
 
         Args:
             scores, lengths: as everywhere.
-            tolerance: the duality gap to stop at, relative to the squared distance from the scores to their best vertex
-                where that is below 1; by default 1e-10 for float64 and 1e-6 for all else.
-            max_iterations: where to stop in any case.
+            tol: the duality gap to stop at, relative to the squared distance from the scores to the first vertex where
+                that is below 1; by default 1e-10 for float64 and 1e-6 for all else.
+            max_iter: where to stop in any case.
+            start: structures to begin at, of the shape of `scores`, if some are known that lie near the solution; by default
+                the best ones. Saves time, and changes the result by no more than `tol` allows.
         """
+        exact, oracle, tol = self._projection(scores, lengths, tol, max_iter)
+        first = None if start is None else start.to(exact).flatten(1)
+        return active_set.sparsemap(exact, oracle, tol, max_iter, first).view(scores.shape).to(scores.dtype)
+
+    def sparsemap_solution(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        tol: float | None = None,
+        max_iter: int = active_set.MAX_ITER,
+        start: Tensor | None = None,
+    ) -> active_set.SparseMAPSolution:
+        """The projection, the few structures that it is made of and their weights, and whether it converged. No gradient.
+
+        The arguments are those of `sparsemap`.
+        """
+        exact, oracle, tol = self._projection(scores.detach(), lengths, tol, max_iter)
+        found = active_set.project(exact, oracle, tol, max_iter, None if start is None else start.to(exact).flatten(1))
+        return active_set.SparseMAPSolution(
+            found.point.view(scores.shape).clamp(0, 1).to(scores.dtype),
+            found.vertices.view(*found.weights.shape, *scores.shape[1:]).to(scores.dtype),
+            found.weights.to(scores.dtype),
+            found.gap,
+            found.converged,
+        )
+
+    def _projection(
+        self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int
+    ) -> tuple[Tensor, active_set.Oracle, float]:
         scores, lengths = self.check(scores, lengths)
-        mask = self.mask(scores, lengths)
+        exact = scores.double().masked_fill(~self.mask(scores, lengths), 0.0).flatten(1)
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
             return self.argmax(flat.view(-1, *scores.shape[1:]), lengths[rows]).flatten(1)
 
-        flat = scores.double().masked_fill(~mask, 0.0).flatten(1)
-        tolerance = active_set.default_tolerance(scores.dtype) if tolerance is None else tolerance
-        return active_set.sparsemap(flat, oracle, tolerance, max_iterations).view(scores.shape).to(scores.dtype)
+        return exact, oracle, active_set.check_stopping(tol, max_iter, scores)
+
+    def sample(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Structures drawn from p(z) ∝ exp(s·z), `(num_samples, batch, *event)`; no gradient.
+
+        The default enumerates all of them. With a seeded `generator`, draws repeat exactly.
+        """
+        check_count("num_samples", num_samples)
+        result = scores.detach().new_zeros(num_samples, *scores.shape)
+        for row, vertices, values in self._enumerated(scores, lengths):
+            chances = values.softmax(0).to(generator.device if generator is not None else "cpu")
+            drawn = torch.multinomial(chances, num_samples, replacement=True, generator=generator)
+            result[:, row] = vertices[drawn.to(vertices.device)]
+        return result
+
+    def top_k(self, scores: Tensor, lengths: Tensor | None = None, k: int = 1) -> TopK:
+        """The k best structures of each row, best first; no gradient. The default enumerates all of them."""
+        check_count("k", k)
+        result = TopK(
+            scores.detach().new_zeros(scores.shape[0], k, *scores.shape[1:]),
+            scores.detach().new_full((scores.shape[0], k), -torch.inf, dtype=torch.promote_types(scores.dtype, torch.float32)),
+        )
+        for row, vertices, values in self._enumerated(scores, lengths):
+            best = values.topk(min(k, len(values)))
+            result.structures[row, : len(best.indices)] = vertices[best.indices]
+            result.scores[row, : len(best.indices)] = best.values.to(result.scores.dtype)
+        return result
+
+    def _enumerated(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """For each row: its number, all of Z in the shape of `scores[row]`, and the score of each."""
+        scores, lengths = self.check(scores.detach(), lengths)
+        exact = scores.double().masked_fill(~self.mask(scores, lengths), 0.0)
+        for row, length in enumerate(lengths.tolist()):
+            own = self.enumerate(length)
+            vertices = scores.new_zeros(len(own), *scores.shape[1:])
+            vertices[(slice(None), *(slice(0, size) for size in own.shape[1:]))] = own.to(scores)
+            yield row, vertices, vertices.double().flatten(1) @ exact[row].flatten()
 
     def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""
         exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
         value = self.log_partition(exact, lengths) - self.score(self.marginals(exact, lengths), exact, lengths)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+
+    def cross_entropy(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """-Σ_z p(z) log q(z), `(batch,)`, in nats, for p of `scores` and q of the scores `other`. Differentiable in both."""
+        exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
+        value = self.log_partition(theirs, lengths) - self.score(self.marginals(exact, lengths), theirs, lengths)
+        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+
+    def kl_divergence(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
+        exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
+        value = self.log_partition(theirs, lengths) - self.log_partition(exact, lengths)
+        value = value + self.score(self.marginals(exact, lengths), exact - theirs, lengths)
+        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+
+    def _other(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> Tensor:
+        if not isinstance(other, Tensor) or other.shape != scores.shape:
+            raise ValueError(f"`other` must have the shape of `scores`, {tuple(scores.shape)}, got {describe(other)}.")
+        try:
+            return self.check(other, lengths)[0].double()
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace("`scores`", "`other`").replace("but scores[", "but other[")) from None
 
     def log_prob(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """log p(z) = s·z - log_partition, `(batch,)`, for `z` in Z of the shape of `scores`. Differentiable in `scores`.

@@ -1,43 +1,45 @@
-"""SparseMAP over trees, compiled: the active-set method of `hf_latent.inference.active_set`, one sentence at a time.
+"""SparseMAP over trees, compiled: the active-set method of `hf_latent.inference.active_set` for one sentence.
 
 A vertex is kept as its heads, so that the product of two is the number of arcs that they share. The Gram matrix, plus 1
 everywhere (which changes nothing where weights sum to 1, and makes it positive definite), is kept as a Cholesky factor that
 grows by a row with each vertex and loses one by rotations.
+
+The argmax is not called from here: the kernel that drives many sentences asks for the best trees of eight at once.
 """
 
 import numpy as np
 
-from hf_latent.inference.cpu import arborescence, eisner
-from hf_latent.inference.cpu.compiling import kernel
+from hf_latent.inference.cpu.compiling import REORDER, part
+
+ROOM = 16  # for vertices, at first
+
+# What `extend` and `improve` say.
+GOES_ON, CONVERGED = 0, 1
 
 
-@kernel()
-def project(scores, n, projective, single_root, tolerance, max_iterations):  # type: ignore[no-untyped-def]
-    """Vertices `(count, n)` as heads, their weights `(count,)`, the duality gap, and whether it is small enough."""
+@part
+def shift(scores, n, shifted):  # type: ignore[no-untyped-def]
+    """Scores with a maximum of 0 in each row, and 0 for arcs of a word to itself; the largest difference, at least 1."""
     scale = 1.0
-    shifted = np.zeros((n, n + 1))
     for word in range(n):
         highest = -np.inf
         for head in range(n + 1):
             if head != word + 1:
                 highest = max(highest, scores[word, head])
         for head in range(n + 1):
-            if head != word + 1:
-                shifted[word, head] = scores[word, head] - highest
-                scale = max(scale, -shifted[word, head])
-    charts = np.empty((6, n + 1, n + 1)) if projective else np.empty((6, 0, 0))
-    rest = shifted.copy()
-    room = 16
-    vertices = np.empty((room, n), np.int32)
-    factor = np.empty((room, room))
-    weights, target, right = np.zeros(room), np.empty(room), np.empty(room)
-    _best_heads(rest, n, projective, single_root, charts, vertices[0])
-    # Products with the scores are kept relative to the first: a constant changes nothing where weights sum to 1.
-    origin = _score(shifted, vertices[0], n)
-    factor[0, 0], weights[0], right[0], count = np.sqrt(n + 1.0), 1.0, 0.0, 1
-    gap, converged = np.inf, False
-    # The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
-    # distance, and no smaller than rounding allows. A constant added to a row is no distance.
+            shifted[word, head] = 0.0 if head == word + 1 else scores[word, head] - highest
+            scale = max(scale, -shifted[word, head])
+    return scale
+
+
+@part
+def begin(shifted, n, scale, tol, vertices, factor, weights):  # type: ignore[no-untyped-def]
+    """Starts with `vertices[0]` alone; the gap to stop at.
+
+    The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
+    distance, and no smaller than rounding allows. A constant added to a row is no distance.
+    """
+    factor[0, 0], weights[0] = np.sqrt(n + 1.0), 1.0
     distance = 0.0
     for word in range(n):
         total, square = 0.0, 0.0
@@ -47,42 +49,54 @@ def project(scores, n, projective, single_root, tolerance, max_iterations):  # t
                 total += difference
                 square += difference**2
         distance += square - total**2 / n
-    tolerance = tolerance * min(1.0, distance) + 1e-16 * n * scale
-    for _ in range(max_iterations):
-        _solve(factor, right, target, count, 1.0)
-        if not abs(target[:count].sum() - 1.0) < 1e-6:
-            converged = True  # as far as it goes: the scores are so large that their differences have no digits left
-            break
-        step, place = 1.0, -1
-        for k in range(count):
-            if target[k] <= 0.0 and weights[k] < step * (weights[k] - target[k]):
-                step, place = weights[k] / (weights[k] - target[k]), k
-        for k in range(count):
-            weights[k] = max(weights[k] + step * (target[k] - weights[k]), 0.0)
-        if place >= 0:
-            count = _remove(place, vertices, factor, weights, right, count)
-            continue
-        rest[:] = shifted
-        for k in range(count):
-            for word in range(n):
-                rest[word, vertices[k, word]] -= weights[k]
-        if count == room:
-            room *= 2
-            vertices, factor = _grown(vertices, room, n), _grown(factor, room, room)
-            weights, right, target = _grown_row(weights, room), _grown_row(right, room), np.empty(room)
-        _best_heads(rest, n, projective, single_root, charts, vertices[count])
-        gap = _score(rest, vertices[count], n)
-        for k in range(count):
-            gap -= weights[k] * _score(rest, vertices[k], n)
-        if gap <= tolerance or not _append(vertices, factor, count, n):
-            converged = True
-            break
-        weights[count], right[count] = 0.0, _score(shifted, vertices[count], n) - origin
-        count += 1
-    return vertices[:count].copy(), weights[:count].copy(), max(gap, 0.0), converged
+    return tol * min(1.0, distance) + 1e-16 * n * scale
 
 
-@kernel()
+@part
+def extend(rest, n, vertices, factor, weights, count, stop_at):  # type: ignore[no-untyped-def]
+    """Takes in `vertices[count]`, a best tree for the `rest`, unless that shows that the end is reached.
+
+    Returns the duality gap before, and whether it goes on.
+    """
+    gap = score(rest, vertices[count], n)
+    for k in range(count):
+        gap -= weights[k] * score(rest, vertices[k], n)
+    if gap <= stop_at or not _append(vertices, factor, count, n):
+        return max(gap, 0.0), CONVERGED
+    weights[count] = 0.0
+    return gap, GOES_ON
+
+
+@part
+def improve(vertices, factor, weights, right, target, count):  # type: ignore[no-untyped-def]
+    """One step towards the best weights of these vertices, up to where the first would turn negative, which is dropped.
+
+    Returns how many are left, whether one was dropped, and whether this can go on at all.
+    """
+    _solve(factor, right, target, count, 1.0)
+    if not abs(target[:count].sum() - 1.0) < 1e-6:
+        return count, False, CONVERGED  # the scores are so large that their differences have no digits left
+    step, place = 1.0, -1
+    for k in range(count):
+        if target[k] <= 0.0 and weights[k] < step * (weights[k] - target[k]):
+            step, place = weights[k] / (weights[k] - target[k]), k
+    for k in range(count):
+        weights[k] = max(weights[k] + step * (target[k] - weights[k]), 0.0)
+    if place >= 0:
+        return _remove(place, vertices, factor, weights, right, count), True, GOES_ON
+    return count, False, GOES_ON
+
+
+@part
+def subtract(shifted, n, vertices, weights, count, rest):  # type: ignore[no-untyped-def]
+    """`rest`: the scores less the point that the weighted vertices make up."""
+    rest[:n, : n + 1] = shifted[:n, : n + 1]
+    for k in range(count):
+        for word in range(n):
+            rest[word, vertices[k, word]] -= weights[k]
+
+
+@part
 def combine(vertices, weights, out):  # type: ignore[no-untyped-def]
     """Adds the weighted sum of `vertices (count, n)` to `out (n, n + 1)`."""
     for k in range(len(weights)):
@@ -90,7 +104,7 @@ def combine(vertices, weights, out):  # type: ignore[no-untyped-def]
             out[word, vertices[k, word]] += weights[k]
 
 
-@kernel()
+@part
 def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
     """How the weights of a projection change when the scores move along `moved (n, n + 1)`: its Jacobian is A times this."""
     count, n = vertices.shape
@@ -103,7 +117,7 @@ def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
         if weights[k] > 0.0:
             kept[size] = vertices[k]
             if _append(kept, factor, size, n):
-                right[size], places[size] = _score(moved, kept[size], n), k
+                right[size], places[size] = score(moved, kept[size], n), k
                 size += 1
     solution = np.empty(count)
     _solve(factor, right, solution, size, 0.0)
@@ -112,23 +126,16 @@ def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
     return change
 
 
-@kernel()
-def _best_heads(scores, n, projective, single_root, charts, heads):  # type: ignore[no-untyped-def]
-    if projective:
-        eisner.best_heads(scores, n, single_root, charts, heads)
-    else:
-        arborescence.best_heads(scores, n, single_root, heads)
-
-
-@kernel()
-def _score(scores, heads, n):  # type: ignore[no-untyped-def]
+@part
+def score(scores, heads, n):  # type: ignore[no-untyped-def]
+    """The score of a tree."""
     total = 0.0
     for word in range(n):
         total += scores[word, heads[word]]
     return total
 
 
-@kernel()
+@part(fastmath=REORDER)
 def _append(vertices, factor, count, n):  # type: ignore[no-untyped-def]
     """The row of the factor for vertex `count`; False if that vertex depends on the others (so: is one of them)."""
     rest = n + 1.0
@@ -146,7 +153,7 @@ def _append(vertices, factor, count, n):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel()
+@part
 def _remove(place, vertices, factor, weights, right, count):  # type: ignore[no-untyped-def]
     for k in range(place, count - 1):
         vertices[k], weights[k], right[k] = vertices[k + 1], weights[k + 1], right[k + 1]
@@ -163,7 +170,7 @@ def _remove(place, vertices, factor, weights, right, count):  # type: ignore[no-
     return count - 1
 
 
-@kernel()
+@part(fastmath=REORDER)
 def _solve(factor, right, solution, count, total):  # type: ignore[no-untyped-def]
     """w with sum `total` that minimizes |A w|² / 2 - w·right."""
     ones = np.empty(count)
@@ -187,15 +194,17 @@ def _solve(factor, right, solution, count, total):  # type: ignore[no-untyped-de
         solution[k] += missing / each * ones[k]
 
 
-@kernel()
-def _grown(matrix, rows, columns):  # type: ignore[no-untyped-def]
+@part
+def grown(matrix, rows, columns):  # type: ignore[no-untyped-def]
+    """A larger matrix with `matrix` in its corner."""
     larger = np.empty((rows, columns), matrix.dtype)
     larger[: matrix.shape[0], : matrix.shape[1]] = matrix
     return larger
 
 
-@kernel()
-def _grown_row(row, size):  # type: ignore[no-untyped-def]
+@part
+def grown_row(row, size):  # type: ignore[no-untyped-def]
+    """A longer row that begins with `row` and goes on with 0."""
     larger = np.zeros(size)
     larger[: len(row)] = row
     return larger

@@ -1,102 +1,100 @@
-"""Non-projective trees: Chu-Liu/Edmonds, compiled. See `reference.arborescence` for how groups merge."""
+"""Non-projective trees: Chu-Liu/Edmonds in the form of Tarjan (1977) and Camerini et al. (1979) for dense graphs, compiled.
+
+Walk from a word to its best head, from there to that one's best head, and so on. A walk that meets itself has found a cycle,
+which is contracted into one group; a walk ends at ROOT, or where another one has ended. A group's row of incoming scores is
+the best of its members', less what each of them paid for its own arc. Each of at most n contractions costs O(n) a member.
+
+The best tree with a single root is the best one among those with the fewest arcs from ROOT, so no group looks at ROOT before
+all words are in it. No finite cost is added to anything, and nothing is lost to rounding.
+"""
 
 import numpy as np
 
-from hf_latent.inference.cpu.compiling import kernel
+from hf_latent.inference.cpu.compiling import part
 
 
-@kernel()
+@part
 def best_heads(scores, n, single_root, heads):  # type: ignore[no-untyped-def]
-    """Writes the head of each word of a highest-scoring tree into `heads (n,)`.
-
-    Time O(n²) a round; a few rounds as a rule, n at the most.
-    """
-    root_cost = _root_cost(scores, n) if single_root else 0.0
-    reduction = np.zeros(n + 1)  # what has been subtracted from each word's row
-    group = np.arange(n + 1)
-    groups_of_round = np.empty((n + 1, n + 1), np.int64)  # each round but the last merges two groups or more
-    entry_of_round = np.empty((n + 1, n + 1), np.int64)
-    entry_head_of_round = np.empty((n + 1, n + 1), np.int64)
-    value = np.empty(n + 1)
-    parent = np.empty(n + 1, np.int64)
-    state = np.empty(n + 1, np.int64)
-    rounds = 0
-    while True:
-        entry, entry_head = entry_of_round[rounds], entry_head_of_round[rounds]
-        value[:] = -np.inf
-        for word in range(1, n + 1):
-            mine = group[word]
-            for head in range(n + 1):
-                if group[head] != mine:
-                    score = scores[word - 1, head] - reduction[word] - (root_cost if head == 0 else 0.0)
-                    if score > value[mine]:
-                        value[mine], entry[mine], entry_head[mine] = score, word, head
-        groups_of_round[rounds] = group
-        rounds += 1
-        # Walk from each group towards ROOT; whoever meets the walk it is on has found a cycle.
-        parent[0] = 0
-        for node in range(1, n + 1):
-            if group[node] == node:
-                parent[node] = group[entry_head[node]]
-        state[:] = 0
-        state[0] = -1
-        merged = False
-        for start in range(1, n + 1):
-            if group[start] != start or state[start] != 0:
-                continue
-            node = start
-            while state[node] == 0:
-                state[node] = start
-                node = parent[node]
-            if state[node] == start:
-                merged = True
-                _merge(node, parent, group, value, reduction, n)
-            node = start
-            while state[node] == start:
-                state[node] = -1
-                node = parent[node]
-        if not merged:
-            break
-    for place in range(n):
-        heads[place] = -1
-    entered = np.empty(n + 1, np.bool_)
-    for turn in range(rounds - 1, -1, -1):
-        group, entry, entry_head = groups_of_round[turn], entry_of_round[turn], entry_head_of_round[turn]
-        entered[:] = False
-        for word in range(1, n + 1):
-            if heads[word - 1] >= 0:
-                entered[group[word]] = True
-        for node in range(1, n + 1):
-            if group[node] == node and not entered[node]:
-                heads[entry[node] - 1] = entry_head[node]
-
-
-@kernel()
-def _merge(on_cycle, parent, group, value, reduction, n):  # type: ignore[no-untyped-def]
-    """All groups on the cycle become one, named by its smallest node; each has what it pays taken off its words."""
-    smallest, node = on_cycle, parent[on_cycle]
-    while node != on_cycle:
-        smallest, node = min(smallest, node), parent[node]
-    members = np.zeros(n + 1, np.bool_)
-    members[on_cycle] = True
-    node = parent[on_cycle]
-    while node != on_cycle:
-        members[node] = True
-        node = parent[node]
+    """Writes the head of each word of a highest-scoring tree into `heads (n,)`. Time O(n²)."""
+    # Nodes: ROOT is 0, words are 1 to n, groups come after that.
+    nodes = 2 * n + 1
+    incoming = np.empty((nodes, n + 1))  # the best score of an arc from each head into a group, and the word that it enters at
+    entry = np.empty((nodes, n + 1), np.int32)
+    group = np.arange(n + 1)  # where each word is at present
+    size = np.ones(nodes, np.int64)
+    value, best_head = np.empty(nodes), np.empty(nodes, np.int64)
+    parent, sibling, child = np.zeros(nodes, np.int64), np.zeros(nodes, np.int64), np.zeros(nodes, np.int64)
+    settled, on_path = np.zeros(nodes, np.bool_), np.zeros(nodes, np.bool_)
+    path = np.empty(nodes, np.int64)
     for word in range(1, n + 1):
-        if members[group[word]]:
-            reduction[word] += value[group[word]]
-            group[word] = smallest
+        incoming[word] = scores[word - 1, : n + 1]
+        incoming[word, word] = -np.inf
+        entry[word] = word
+    newest = n
+    for start in range(1, n + 1):
+        node, steps = group[start], 0
+        while not settled[node]:
+            first = 1 if single_root and size[node] < n else 0
+            head = first
+            for other in range(first + 1, n + 1):
+                if incoming[node, other] > incoming[node, head]:
+                    head = other
+            value[node], best_head[node] = incoming[node, head], head
+            on_path[node], path[steps] = True, node
+            steps += 1
+            if head == 0 or settled[group[head]]:
+                for step in range(steps):
+                    settled[path[step]] = True
+            elif not on_path[group[head]]:
+                node = group[head]
+            else:
+                newest += 1
+                steps = _contract(
+                    newest, group[head], path, steps, on_path, incoming, entry, value, group, size, parent, sibling, child
+                )
+                node = newest
+    # Each group is entered at one word; there, the arc from outside stands in for those that led round the cycles.
+    steps = 0
+    for node in range(1, newest + 1):
+        if parent[node] == 0:
+            path[steps] = node
+            steps += 1
+    while steps > 0:
+        steps -= 1
+        node = path[steps]
+        inner = entry[node, best_head[node]]
+        heads[inner - 1] = best_head[node]
+        while inner != node:
+            other = child[parent[inner]]
+            while other != 0:
+                if other != inner:
+                    path[steps] = other
+                    steps += 1
+                other = sibling[other]
+            inner = parent[inner]
 
 
-@kernel()
-def _root_cost(scores, n):  # type: ignore[no-untyped-def]
-    """So much that the best tree has as few arcs from ROOT as a tree can have: exactly one."""
-    cost = 1.0
-    for word in range(n):
-        highest, lowest = -np.inf, np.inf
-        for head in range(n + 1):
-            if head != word + 1:
-                highest, lowest = max(highest, scores[word, head]), min(lowest, scores[word, head])
-        cost += highest - lowest
-    return cost
+@part
+def _contract(new, last, path, steps, on_path, incoming, entry, value, group, size, parent, sibling, child):  # type: ignore[no-untyped-def]
+    """The groups at the end of the path, down to `last`, become the group `new`; how many are left on the path."""
+    words = len(group)
+    incoming[new] = -np.inf
+    size[new] = 0
+    node = 0
+    while node != last:
+        steps -= 1
+        node = path[steps]
+        on_path[node] = False
+        parent[node], sibling[node], child[new] = new, child[new], node
+        size[new] += size[node]
+        for head in range(words):
+            score = incoming[node, head] - value[node]
+            if score > incoming[new, head]:
+                incoming[new, head], entry[new, head] = score, entry[node, head]
+        for word in range(1, words):
+            if group[word] == node:
+                group[word] = new
+    for word in range(1, words):
+        if group[word] == new:
+            incoming[new, word] = -np.inf
+    return steps

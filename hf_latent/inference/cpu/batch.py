@@ -1,75 +1,215 @@
-"""Batches of sentences on the CPU: tensors in and out, the kernels in between, the threads around them."""
+"""Batches of sentences on the CPU: tensors in and out, the kernels in between, the threads around them.
+
+Sums of a few sentences lie beyond what the kernels can hold in a number; for those, the reference answers.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent.inference.active_set import warn_of_gap
-from hf_latent.inference.cpu import active_set, arborescence, eisner
-from hf_latent.inference.cpu.threads import run_batch
+from hf_latent.inference.checks import check_finite, check_range
+from hf_latent.inference.cpu import kernels
+from hf_latent.inference.cpu.lanes import WIDTH
+from hf_latent.inference.cpu.threads import run_groups, scratch
+from hf_latent.inference.reference import trees
+from hf_latent.inference.reference.masking import arc_mask
 
-Support = tuple[np.ndarray, np.ndarray]  # the vertices of a projection as heads `(count, n)`, and their weights `(count,)`
+KERNEL_DTYPES = (torch.float32, torch.float64)
+
+Kind = tuple[bool, bool]  # projective, single_root
 
 
-def _exact(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to(torch.float64).contiguous().numpy()
+class Batch:
+    """Checked sentences, and the order in which they go through the kernels."""
+
+    def __init__(self, scores: Tensor, lengths: Tensor | None) -> None:
+        self.scores, self.lengths = scores, lengths
+        self.values = _array(scores)
+        count, n = self.values.shape[:2]
+        self.status = np.zeros(count, np.int8)
+        if lengths is None:
+            self.sizes = np.full(count, n)
+            self.order = np.arange(count)
+        else:
+            self.sizes = lengths.numpy()
+            check_range(lengths, n)
+            self.order = np.argsort(-self.sizes, kind="stable")
+
+    def run(self, work: Callable[[int, int], None], steps: float, power: int = 3) -> None:
+        """Calls `work(first, last)` on ranges of groups; a group of sentences of n words costs about `steps` · n^`power`.
+
+        Raises:
+            ValueError: a score that is not finite.
+        """
+        if len(self.order):
+            run_groups(work, steps * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
+        if self.status.any() and (self.status == kernels.NOT_FINITE).any():
+            check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
+
+    def rest(self) -> tuple[np.ndarray, Tensor, Tensor] | None:
+        """The rows out of the kernels' range, with their scores and lengths."""
+        if not self.status.any():
+            return None
+        rows = np.flatnonzero(self.status == kernels.OUT_OF_RANGE)
+        return (rows, self.scores[rows], self._lengths()[rows]) if len(rows) else None
+
+    def scratch(self, operation: str, first: int, kind: Kind) -> np.ndarray:
+        """What an operation needs for the groups from `first`, whose sentences are the longest."""
+        size = int(self.sizes[self.order[first * WIDTH]]) + 1
+        projective, other = kernels.CHARTS[operation]
+        # What is not needed is there all the same, with a single place.
+        return scratch((projective if kind[0] else other) * size * size * WIDTH + projective * WIDTH)
+
+    def _lengths(self) -> Tensor:
+        return torch.from_numpy(self.sizes)
 
 
-def best_heads(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
-    """The head of each word, `(batch, n)`; n + 1 beyond the sentence."""
-    values, sizes = _exact(scores), lengths.numpy()
-    heads = np.full(values.shape[:2], values.shape[2], np.int64)
+def _array(tensor: Tensor) -> np.ndarray:
+    """In order, and in float32 where it is less. Without a copy where that can be: new memory costs as much as inference."""
+    tensor = tensor.detach()
+    return (tensor if tensor.dtype in KERNEL_DTYPES else tensor.float()).contiguous().numpy()
+
+
+def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
+    """The arcs of a best tree, `(batch, n, n + 1)`, in the dtype of the scores, as are all results of that shape."""
+    batch = Batch(scores, lengths)
+    arcs = np.zeros_like(batch.values)
 
     def work(first: int, last: int) -> None:
-        size = int(sizes[first:last].max(initial=0)) + 1
-        charts = np.empty((6, size, size)) if projective else None
-        for row in range(first, last):
-            n = sizes[row]
-            if projective:
-                eisner.best_heads(values[row], n, single_root, charts, heads[row])
-            else:
-                arborescence.best_heads(values[row], n, single_root, heads[row])
+        room = batch.scratch("argmax", first, kind)
+        kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status)
 
-    run_batch(work, sizes)
-    return torch.from_numpy(heads)
+    batch.run(work, *((2, 3) if kind[0] else (WIDTH * 10, 2)))
+    return torch.from_numpy(arcs).to(scores.dtype)
+
+
+def log_partition(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
+    """`(batch,)` in float64."""
+    batch = Batch(scores, lengths)
+    out = np.zeros(len(batch.values))
+
+    def work(first: int, last: int) -> None:
+        room = batch.scratch("log_partition", first, kind)
+        kernels.log_partition(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
+
+    batch.run(work, steps=4)
+    result = torch.from_numpy(out)
+    if rest := batch.rest():
+        rows, scores, lengths = rest
+        result[rows] = trees.log_partition(scores, lengths, *kind)
+    return result
+
+
+def marginals(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
+    """`(batch, n, n + 1)`."""
+    batch = Batch(scores, lengths)
+    out = np.zeros_like(batch.values)
+
+    def work(first: int, last: int) -> None:
+        room = batch.scratch("marginals", first, kind)
+        kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
+
+    batch.run(work, steps=10)
+    if rest := batch.rest():
+        rows, those, lengths = rest
+        out[rows] = trees.marginals(those, lengths, *kind)
+    return torch.from_numpy(out).to(scores.dtype)
+
+
+def marginals_derivative(scores: Tensor, lengths: Tensor | None, direction: Tensor, kind: Kind) -> Tensor:
+    """The derivative of the marginals along `direction (batch, n, n + 1)`."""
+    batch = Batch(scores, lengths)
+    directions, out = _array(direction), np.zeros_like(batch.values)
+
+    def work(first: int, last: int) -> None:
+        room = batch.scratch("marginals_derivative", first, kind)
+        kernels.marginals_derivative(
+            batch.values, directions, batch.sizes, batch.order, first, last, *kind, room, out, batch.status
+        )
+
+    batch.run(work, steps=30)
+    if rest := batch.rest():
+        rows, those, lengths = rest
+        out[rows] = trees.marginals_derivative(those, lengths, direction[rows], *kind)
+    return torch.from_numpy(out).to(scores.dtype)
+
+
+def sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, kind: Kind) -> Tensor:
+    """The heads of drawn trees, `(samples, batch, n)`, one for each seed of `seeds (samples, batch)`."""
+    batch = Batch(scores, lengths)
+    heads = np.full((len(seeds), *batch.values.shape[:2]), batch.values.shape[2], np.int64)
+    states = seeds.contiguous().numpy().view(np.uint64)
+
+    def work(first: int, last: int) -> None:
+        room = batch.scratch("sample", first, kind)
+        kernels.sample(batch.values, states, batch.sizes, batch.order, first, last, *kind, room, heads, batch.status)
+
+    batch.run(work, steps=10)
+    result = torch.from_numpy(heads)
+    if rest := batch.rest():
+        rows, scores, lengths = rest
+        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows], *kind)
+    return result
 
 
 def sparsemap(
-    scores: Tensor, lengths: Tensor, projective: bool, single_root: bool, tolerance: float, max_iterations: int
-) -> tuple[Tensor, list[Support]]:
-    """The projection `(batch, n, n + 1)` in float64, and what each row of it is made of."""
-    values, sizes = _exact(scores), lengths.numpy()
-    point = np.zeros_like(values)
-    supports: list[Support] = [(np.empty((0, 0), np.int32), np.empty(0))] * len(sizes)
-    converged = np.ones(len(sizes), np.bool_)
+    scores: Tensor, lengths: Tensor | None, start: Tensor | None, kind: Kind, tol: float, max_iter: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The projection `(batch, n, n + 1)`; the heads of the trees that it is made of `(count, n)` (-1 beyond the sentence),
+    their weights `(count,)` and how many of them each row has `(batch,)`; the duality gap and whether it converged `(batch,)`.
 
-    def work(first: int, last: int) -> None:
-        for row in range(first, last):
-            if sizes[row]:
-                vertices, weights, _, converged[row] = active_set.project(
-                    values[row], sizes[row], projective, single_root, tolerance, max_iterations
-                )
-                active_set.combine(vertices, weights, point[row])
-                supports[row] = vertices, weights
-
-    run_batch(work, sizes, steps=50)
-    if not converged.all():
-        warn_of_gap(max_iterations)
-    return torch.from_numpy(point).clamp_(0, 1), supports
-
-
-def sparsemap_derivative(supports: list[Support], direction: Tensor) -> Tensor:
-    """The change of the projection when the scores move along `direction (batch, n, n + 1)`, in float64.
-
-    The Jacobian is symmetric, so this is the vector-Jacobian product as well.
+    `start (batch, n)` are the heads of a tree to begin with, in each row.
     """
-    values = _exact(direction)
-    result = np.zeros_like(values)
+    batch = Batch(scores, lengths)
+    count, n = batch.values.shape[:2]
+    starts = np.full((count, n), -1) if start is None else start.numpy()
+    point, gaps = np.zeros_like(batch.values), np.zeros(count)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def work(first: int, last: int) -> None:
-        for row in range(first, last):
-            vertices, weights = supports[row]
-            active_set.combine(vertices, active_set.direction(vertices, weights, values[row]), result[row])
+        room = batch.scratch("sparsemap", first, kind)
+        found.append(
+            kernels.sparsemap(
+                *(batch.values, starts, batch.sizes, batch.order, first, last, *kind, room),
+                *(tol, max_iter, point, gaps, batch.status),
+            )
+        )
 
-    run_batch(work, np.array([vertices.shape[1] for vertices, _ in supports], np.int64), steps=5)
-    return torch.from_numpy(result)
+    batch.run(work, steps=500 if kind[0] else 100)
+    heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
+    if found:
+        widest = [np.pad(part, ((0, 0), (0, n - part.shape[1])), constant_values=-1) for part, _, _ in found]
+        heads, weights, rows = (np.concatenate(parts) for parts in (widest, [f[1] for f in found], [f[2] for f in found]))
+    # By row, so that threads leave no trace.
+    place = np.argsort(rows, kind="stable")
+    counts = np.bincount(rows, minlength=count)
+    return (
+        torch.from_numpy(point).to(scores.dtype),
+        torch.from_numpy(heads[place].astype(np.int64)),
+        torch.from_numpy(weights[place]),
+        torch.from_numpy(counts),
+        torch.from_numpy(gaps),
+        torch.from_numpy(batch.status != kernels.NOT_CONVERGED),
+    )
+
+
+def sparsemap_derivative(direction: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """The change of the projection when the scores move along `direction (batch, n, n + 1)`.
+
+    The Jacobian is symmetric, so this is the vector-Jacobian product as well. `heads`, `weights` and `counts` are those that
+    `sparsemap` returned.
+    """
+    values = _array(direction)
+    result = np.zeros_like(values)
+    sizes = np.full(len(values), values.shape[1]) if lengths is None else lengths.numpy()
+    ends = np.concatenate([[0], np.cumsum(counts.numpy())])
+    support, shares = heads.contiguous().numpy(), weights.contiguous().numpy()
+
+    def work(first: int, last: int) -> None:
+        kernels.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result)
+
+    if len(values):
+        run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1])
+    return torch.from_numpy(result).to(direction.dtype)

@@ -1,0 +1,78 @@
+"""The k best trees (Lawler 1972): whatever the kind, with nothing but its argmax.
+
+The trees other than the best one are split into sets that do not overlap: those that differ from it first at word 0, at word
+1, and so on. The best of each set is an argmax in which the words before have the heads that they have, and that word must not
+have its own. The best of all of these is the second best tree, whose set is split in turn.
+"""
+
+import heapq
+import itertools
+
+import torch
+from torch import Tensor
+
+from hf_latent.inference.checks import LARGEST_SCORE
+from hf_latent.inference.cpu import batch
+from hf_latent.inference.reference import trees
+
+# At most this many scores are looked at in one go.
+LARGEST_CHUNK = 2**22
+
+
+def best_trees(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
+    """The heads of the k best trees `(batch, k, n)` (n + 1 beyond the sentence), best first, and their scores `(batch, k)`.
+
+    Where there are fewer than k trees, the heads of the rest are n + 1 throughout and their scores -inf. Takes up to k · n
+    argmaxes a sentence.
+    """
+    size, n = scores.shape[:2]
+    heads = torch.full((size, k, n), n + 1, device=scores.device)
+    values = torch.full((size, k), -torch.inf, dtype=torch.float64, device=scores.device)
+    for row, length in enumerate(lengths.tolist()):
+        part = scores[row, :length, : length + 1].double()
+        for place, (value, tree) in enumerate(itertools.islice(_in_order(part, projective, single_root), k)):
+            heads[row, place, :length] = tree
+            values[row, place] = value
+    return heads, values
+
+
+def _in_order(scores: Tensor, projective: bool, single_root: bool):  # type: ignore[no-untyped-def]
+    """All trees over one sentence's `scores (n, n + 1)` as (score, heads), best first."""
+    n = len(scores)
+    if n == 0:
+        yield 0.0, torch.zeros(0, dtype=torch.int64, device=scores.device)
+        return
+    words = torch.arange(n, device=scores.device)
+    tie_breaker = itertools.count()
+    queue: list[tuple[float, int, Tensor, int, Tensor]] = []
+
+    def push(allowed: Tensor, split: Tensor) -> None:
+        """The best tree of each set, `allowed (sets, n, n + 1)`, that has one; `split (sets,)` is where it is split next."""
+        chunk = max(1, LARGEST_CHUNK // (n * (n + 1)))
+        for some, at in zip(allowed.split(chunk), split.split(chunk), strict=True):
+            heads = _best_heads(scores.where(some, -LARGEST_SCORE), projective, single_root)
+            possible = some.gather(2, heads[:, :, None])[:, :, 0].all(1)
+            totals = scores.expand(len(heads), -1, -1).gather(2, heads[:, :, None]).sum((1, 2))
+            found = zip(possible.tolist(), totals.tolist(), heads, at.tolist(), some, strict=True)
+            for is_possible, total, tree, place, mask in found:
+                if is_possible:
+                    heapq.heappush(queue, (-total, next(tie_breaker), tree, place, mask[place].clone()))
+
+    everything = torch.ones_like(scores, dtype=torch.bool)
+    push(everything[None], torch.zeros(1, dtype=torch.int64))
+    while queue:
+        negative, _, tree, place, allowed_at_place = heapq.heappop(queue)
+        yield -negative, tree
+        splits = words[place:]
+        same = torch.nn.functional.one_hot(tree, n + 1).bool()
+        mask = torch.where((words < splits[:, None])[:, :, None], same, everything)
+        mask[0, place] = allowed_at_place
+        mask[splits - place, splits] &= ~same[splits]
+        push(mask, splits)
+
+
+def _best_heads(scores: Tensor, projective: bool, single_root: bool) -> Tensor:
+    if scores.device.type == "cpu":
+        return batch.argmax(scores, None, (projective, single_root)).argmax(2)
+    lengths = torch.full((len(scores),), scores.shape[1], device=scores.device)
+    return trees.argmax(scores, lengths, projective, single_root).argmax(2)

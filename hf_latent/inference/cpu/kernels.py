@@ -1,0 +1,504 @@
+"""What Python calls: each operation on a range of groups of a batch.
+
+A group is `WIDTH` sentences that go through the recursion together, one in each lane; `order` lists the rows of the batch so
+that those of a group lie side by side, longest first. Sentences keep their own lengths: whatever lies beyond one is there for
+the others. Scores and results `(batch, n, n + 1)` are float32 or float64, and all between them is float64; `status (batch,)`
+tells how each row went. `scratch` has room for as many charts `(size, size, WIDTH)`, of one place more than there are words,
+as `CHARTS` says.
+"""
+
+import numpy as np
+
+from hf_latent.inference.checks import LARGEST_SCORE
+from hf_latent.inference.cpu import active_set, arborescence, eisner, matrix_tree, wilson
+from hf_latent.inference.cpu.compiling import Kernel, part
+from hf_latent.inference.cpu.lanes import (
+    WIDTH,
+    charts_of,
+    constant,
+    copy_lane,
+    larger,
+    load,
+    over,
+    plus,
+    row,
+    set_lane,
+    store,
+    times,
+)
+
+DONE, NOT_FINITE, OUT_OF_RANGE, NOT_CONVERGED = 0, 1, 2, 3
+
+# Sums run on weights, not on their logarithms, where that loses nothing: a weight that falls below the smallest number
+# (1e-308) may be lost if all trees through it are a share of less than about 1e-20. An arc's row has 1 as its largest weight,
+# so what a span can be multiplied with is at most the number of projective trees, about 6.75^n.
+SMALLEST_SUM, TREES_PER_WORD = 1e-282, 6.75
+SMALLEST_PIVOT = 1e-200
+
+# What each operation takes, for trees that are projective and others.
+CHARTS = {
+    "argmax": (7, 0),
+    "log_partition": (7, 1),
+    "marginals": (15, 3),
+    "marginals_derivative": (30, 6),
+    "sample": (9, 3),
+    "sparsemap": (7, 1),
+}
+
+
+@Kernel
+def argmax(values, sizes, order, first, last, projective, single_root, scratch, arcs, status):  # type: ignore[no-untyped-def]
+    """Writes the arcs of a best tree into `arcs`, which is 0 on entry."""
+    size = sizes[order[first * WIDTH]]
+    heads = np.empty(size, np.int64)
+    state = np.zeros(1, np.uint64)  # no random numbers are drawn
+    if projective:
+        weights, charts = charts_of(scratch, 0, 1, size + 1)[0], _six_charts(scratch, 1, size)
+        for group in range(first, last):
+            rows = order[group * WIDTH : (group + 1) * WIDTH]
+            size = sizes[rows[0]]
+            _gather_scores(values, rows, sizes, weights, status)
+            eisner.inside(weights, size, single_root, charts, larger, plus, -np.inf, 0.0)
+            for lane in range(len(rows)):
+                if status[rows[lane]] == DONE:
+                    eisner.trace(charts, lane, sizes[rows[lane]], single_root, heads, False, state)
+                    _mark(heads, sizes[rows[lane]], arcs[rows[lane]])
+    else:
+        for place in range(first * WIDTH, min(last * WIDTH, len(order))):
+            index = order[place]
+            n = sizes[index]
+            _check(values[index], n, status[index : index + 1])
+            if status[index] == DONE:
+                arborescence.best_heads(values[index], n, single_root, heads)
+                _mark(heads, n, arcs[index])
+
+
+@Kernel
+def log_partition(values, sizes, order, first, last, projective, single_root, scratch, out, status):  # type: ignore[no-untyped-def]
+    """Writes log Z into `out (batch,)`."""
+    size = sizes[order[first * WIDTH]]
+    weights, offsets = charts_of(scratch, 0, 1, size + 1)[0], np.empty(WIDTH)
+    charts = _six_charts(scratch, 1, size if projective else 0)
+    pivots = np.empty((size + 1, WIDTH))
+    for group in range(first, last):
+        rows = order[group * WIDTH : (group + 1) * WIDTH]
+        size = sizes[rows[0]]
+        _gather_weights(values, rows, sizes, weights, offsets, status)
+        if projective:
+            eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
+        else:
+            _attach_padding(weights, rows, sizes)
+            matrix_tree.eliminate(weights, pivots, size, single_root)
+        for lane in range(len(rows)):
+            n = sizes[rows[lane]]
+            if projective:
+                total = charts[eisner.RIGHT][0, n, lane]
+                _check_sum(total, n, rows[lane], status)
+                out[rows[lane]] = np.log(total) + offsets[lane]
+            else:
+                _check_pivots(pivots, n, lane, rows[lane], status)
+                total = offsets[lane]
+                for k in range(1, n + 1):
+                    total += np.log(pivots[k, lane])
+                out[rows[lane]] = total
+
+
+@Kernel
+def marginals(values, sizes, order, first, last, projective, single_root, scratch, out, status):  # type: ignore[no-untyped-def]
+    """Writes the probability of each arc into `out`, which is 0 on entry."""
+    size = sizes[order[first * WIDTH]]
+    three = charts_of(scratch, 0, 3, size + 1)
+    weights, paths, arcs = three[0], three[1], three[2]
+    offsets = np.empty(WIDTH)
+    charts = _six_charts(scratch, 3, size if projective else 0)
+    flows = _six_charts(scratch, 9, size if projective else 0)
+    ends = np.empty((size + 1, WIDTH))  # the sums, or the pivots
+    for group in range(first, last):
+        rows = order[group * WIDTH : (group + 1) * WIDTH]
+        size = sizes[rows[0]]
+        _gather_weights(values, rows, sizes, weights, offsets, status)
+        if projective:
+            _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
+            _check_sums(ends, rows, sizes, status)
+        else:
+            _attach_padding(weights, rows, sizes)
+            _non_projective_marginals(weights, size, single_root, paths, arcs, ends)
+            for lane in range(len(rows)):
+                _check_pivots(ends, sizes[rows[lane]], lane, rows[lane], status)
+        _scatter(arcs, rows, sizes, 0.0, 1.0, out, status)
+
+
+@Kernel
+def marginals_derivative(  # type: ignore[no-untyped-def]
+    values, directions, sizes, order, first, last, projective, single_root, scratch, out, status
+):
+    """Writes the derivative of the marginals along `directions` (as the scores) into `out`, which is 0 on entry."""
+    size = sizes[order[first * WIDTH]]
+    six = charts_of(scratch, 0, 6, size + 1)
+    weights, paths, arcs = (six[0], six[1]), (six[2], six[3]), (six[4], six[5])
+    offsets = np.empty(WIDTH)
+    room = size if projective else 0
+    charts = _paired(_six_charts(scratch, 6, room), _six_charts(scratch, 12, room))
+    flows = _paired(_six_charts(scratch, 18, room), _six_charts(scratch, 24, room))
+    ends = (np.empty((size + 1, WIDTH)), np.empty((size + 1, WIDTH)))
+    for group in range(first, last):
+        rows = order[group * WIDTH : (group + 1) * WIDTH]
+        size = sizes[rows[0]]
+        _gather_weights(values, rows, sizes, weights[0], offsets, status)
+        _gather_derivatives(directions, rows, sizes, weights)
+        if projective:
+            _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
+            _check_sums(ends[0], rows, sizes, status)
+        else:
+            _attach_padding(weights[0], rows, sizes)
+            _non_projective_marginals(weights, size, single_root, paths, arcs, ends)
+            for lane in range(len(rows)):
+                _check_pivots(ends[0], sizes[rows[lane]], lane, rows[lane], status)
+        _scatter(arcs[1], rows, sizes, -np.inf, np.inf, out, status)
+
+
+@Kernel
+def sample(values, seeds, sizes, order, first, last, projective, single_root, scratch, heads, status):  # type: ignore[no-untyped-def]
+    """Draws `heads (samples, batch, n)`, each tree from a seed of `seeds (samples, batch)`, in uint64."""
+    size = sizes[order[first * WIDTH]]
+    three = charts_of(scratch, 0, 3, size + 1)
+    weights, paths, arcs = three[0], three[1], three[2]
+    offsets, pivots = np.empty(WIDTH), np.empty((size + 1, WIDTH))
+    charts = _six_charts(scratch, 3, size if projective else 0)
+    sums, roots = np.empty((size, size + 1)), np.empty(size + 1)
+    state = np.empty(1, np.uint64)
+    for group in range(first, last):
+        rows = order[group * WIDTH : (group + 1) * WIDTH]
+        size = sizes[rows[0]]
+        _gather_weights(values, rows, sizes, weights, offsets, status)
+        if projective:
+            eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
+        elif single_root:
+            _attach_padding(weights, rows, sizes)
+            _non_projective_marginals(weights, size, single_root, paths, arcs, pivots)
+        for lane in range(len(rows)):
+            index = rows[lane]
+            n = sizes[index]
+            if projective:
+                _check_sum(charts[eisner.RIGHT][0, n, lane], n, index, status)
+            else:
+                if single_root:
+                    _check_pivots(pivots, n, lane, index, status)
+                _running_sums(weights, arcs, n, lane, sums, roots)
+            for turn in range(len(seeds)):
+                if status[index] != DONE or n == 0:
+                    break
+                state[0] = seeds[turn, index]
+                if projective:
+                    eisner.trace(charts, lane, n, single_root, heads[turn, index], True, state)
+                else:
+                    root = wilson.draw(roots, n, state) if single_root else 0
+                    if not wilson.sample_heads(sums, n, root, heads[turn, index], state):
+                        status[index] = OUT_OF_RANGE
+
+
+@Kernel
+def sparsemap(  # type: ignore[no-untyped-def]
+    values, starts, sizes, order, first, last, projective, single_root, scratch, tol, max_iter, point, gaps, status
+):
+    """Writes projections into `point`, which is 0 on entry, and their duality gaps into `gaps (batch,)`.
+
+    `starts (batch, n)` are the heads of a tree to begin with, or negative. Sentences are worked on eight at a time (one at a
+    time where trees are not projective), each for as long as it takes; whoever is done makes room for the next.
+
+    Returns what the projections are made of: the heads of the trees `(count, n)`, their weights and their rows `(count,)`.
+    """
+    slots = WIDTH if projective else 1
+    most = sizes[order[first * WIDTH]]
+    place, stop = first * WIDTH, min(last * WIDTH, len(order))
+    owner = np.full(slots, -1)
+    counts, iterations = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+    stop_at, scales = np.zeros(slots), np.zeros(slots)
+    shifted, rest = np.empty((slots, most, most + 1)), np.empty((slots, most, most + 1))
+    heads = np.zeros((slots, most), np.int32)
+    vertices = [np.empty((active_set.ROOM, most), np.int32) for _ in range(slots)]
+    factors = [np.empty((active_set.ROOM, active_set.ROOM)) for _ in range(slots)]
+    weights = [np.zeros(active_set.ROOM) for _ in range(slots)]
+    right = [np.zeros(active_set.ROOM) for _ in range(slots)]
+    state = np.zeros(1, np.uint64)  # no random numbers are drawn
+    lanes, charts = charts_of(scratch, 0, 1, most + 1)[0], _six_charts(scratch, 1, most if projective else 0)
+    lanes[:] = -np.inf
+    found, found_weights, found_rows, number = np.empty((64, most), np.int32), np.empty(64), np.empty(64, np.int64), 0
+    while True:
+        busy, size = False, 0
+        for slot in range(slots):
+            while owner[slot] < 0 and place < stop:
+                index = order[place]
+                place += 1
+                n = sizes[index]
+                if n > 0:
+                    _check(values[index], n, status[index : index + 1])
+                if n > 0 and status[index] == DONE:
+                    owner[slot], counts[slot], iterations[slot] = index, 0, 0
+                    scales[slot] = active_set.shift(values[index], n, shifted[slot])
+                    rest[slot, :n, : n + 1] = shifted[slot, :n, : n + 1]
+            if owner[slot] >= 0:
+                busy, size = True, max(size, sizes[owner[slot]])
+        if not busy:
+            break
+        for slot in range(slots):
+            index = owner[slot]
+            if projective and index >= 0:
+                for word in range(sizes[index]):
+                    for head in range(sizes[index] + 1):
+                        lanes[word + 1, head, slot] = rest[slot, word, head]
+        if projective:
+            eisner.inside(lanes, size, single_root, charts, larger, plus, -np.inf, 0.0)
+        for slot in range(slots):
+            index = owner[slot]
+            if index < 0:
+                continue
+            n = sizes[index]
+            if counts[slot] == 0 and starts[index, 0] >= 0:
+                heads[slot, :n] = starts[index, :n]
+            elif projective:
+                eisner.trace(charts, slot, n, single_root, heads[slot], False, state)
+            else:
+                arborescence.best_heads(rest[slot], n, single_root, heads[slot])
+            count, room = counts[slot], len(weights[slot])
+            if count == room:
+                vertices[slot] = active_set.grown(vertices[slot], 2 * room, most)
+                factors[slot] = active_set.grown(factors[slot], 2 * room, 2 * room)
+                weights[slot] = active_set.grown_row(weights[slot], 2 * room)
+                right[slot] = active_set.grown_row(right[slot], 2 * room)
+            trees, factor, shares = vertices[slot], factors[slot], weights[slot]
+            trees[count, :n] = heads[slot, :n]
+            if count == 0:
+                stop_at[slot] = active_set.begin(shifted[slot], n, scales[slot], tol, trees, factor, shares)
+                said, gaps[index] = active_set.GOES_ON, np.inf
+                # Products with the scores are kept relative to the first: a constant changes nothing where weights sum to 1.
+                scales[slot] = active_set.score(shifted[slot], trees[0], n)
+            else:
+                gaps[index], said = active_set.extend(rest[slot], n, trees, factor, shares, count, stop_at[slot])
+            if said == active_set.GOES_ON:
+                right[slot][count] = active_set.score(shifted[slot], trees[count], n) - scales[slot]
+                counts[slot] += 1
+                target, dropped = np.empty(counts[slot]), True
+                while dropped and said == active_set.GOES_ON and iterations[slot] < max_iter:
+                    iterations[slot] += 1
+                    counts[slot], dropped, said = active_set.improve(trees, factor, shares, right[slot], target, counts[slot])
+                active_set.subtract(shifted[slot], n, trees, shares, counts[slot], rest[slot])
+            if said == active_set.CONVERGED or iterations[slot] >= max_iter:
+                if said != active_set.CONVERGED:
+                    status[index] = NOT_CONVERGED
+                count = counts[slot]
+                rest[slot] = 0.0
+                active_set.combine(trees[:count, :n], shares[:count], rest[slot])
+                for word in range(n):
+                    for head in range(n + 1):
+                        point[index, word, head] = min(rest[slot, word, head], 1.0)  # rounding only
+                if number + count > len(found_weights):
+                    length = 2 * (number + count)
+                    found = active_set.grown(found, length, most)
+                    found_weights = active_set.grown_row(found_weights, length)
+                    longer = np.empty(length, np.int64)
+                    longer[:number] = found_rows[:number]
+                    found_rows = longer
+                for k in range(count):
+                    if shares[k] > 0.0:
+                        found[number, :n] = trees[k, :n]
+                        found[number, n:] = -1
+                        found_weights[number], found_rows[number] = shares[k], index
+                        number += 1
+                owner[slot] = -1
+    return found[:number], found_weights[:number], found_rows[:number]
+
+
+@Kernel
+def sparsemap_derivative(trees, weights, ends, sizes, first, last, directions, out):  # type: ignore[no-untyped-def]
+    """Writes the derivative of projections along `directions` into `out`, which is 0 on entry, for the rows in a range.
+
+    The trees of row r, of which it has a share in `weights`, are those from `ends[r]` to `ends[r + 1]`.
+    """
+    for index in range(first, last):
+        n = sizes[index]
+        support = trees[ends[index] : ends[index + 1], :n]
+        change = active_set.direction(support, weights[ends[index] : ends[index + 1]], directions[index])
+        total = np.zeros((n, n + 1))
+        active_set.combine(support, change, total)
+        out[index, :n, : n + 1] = total
+
+
+@part
+def _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends):  # type: ignore[no-untyped-def]
+    """Marginals into `arcs`, and Z into place 0 of `ends`."""
+    size = sizes[rows[0]]
+    eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
+    for flow in flows:
+        for i in range(size + 1):
+            for k in range(size + 1):
+                store(row(flow, i, 0), k, constant(ends, 0.0))
+    for lane in range(WIDTH):
+        n = sizes[rows[lane]] if lane < len(rows) else 0
+        copy_lane(row(charts[eisner.RIGHT], 0, n), ends, lane)
+        set_lane(row(flows[eisner.RIGHT], 0, n), lane, 1.0)
+    eisner.outside(weights, size, single_root, charts, flows, arcs)
+    for i in range(1, size + 1):
+        probabilities = row(arcs, i, 0)
+        for j in range(size + 1):
+            if i != j:
+                store(probabilities, j, over(load(probabilities, j), load(ends, 0)))
+
+
+@part
+def _non_projective_marginals(weights, size, single_root, paths, arcs, pivots):  # type: ignore[no-untyped-def]
+    """Marginals into `arcs`, and the pivots of the elimination, which leaves what it does in `paths`."""
+    for i in range(1, size + 1):
+        for j in range(size + 1):
+            store(row(paths, i, 0), j, load(row(weights, i, 0), j))
+    matrix_tree.eliminate(paths, pivots, size, single_root)
+    matrix_tree.derivatives(paths, pivots, arcs, size, single_root)
+    for i in range(1, size + 1):
+        probabilities = row(arcs, i, 0)
+        for j in range(size + 1):
+            store(probabilities, j, times(load(probabilities, j), load(row(weights, i, 0), j)))
+
+
+@part
+def _six_charts(scratch, first, size):  # type: ignore[no-untyped-def]
+    charts = charts_of(scratch, first, eisner.CHARTS, size + 1)
+    return charts[0], charts[1], charts[2], charts[3], charts[4], charts[5]
+
+
+@part
+def _paired(a, b):  # type: ignore[no-untyped-def]
+    return (a[0], b[0]), (a[1], b[1]), (a[2], b[2]), (a[3], b[3]), (a[4], b[4]), (a[5], b[5])
+
+
+@part
+def _check(scores, n, status):  # type: ignore[no-untyped-def]
+    wrong = False
+    for word in range(n):
+        for head in range(n + 1):
+            if head != word + 1:
+                wrong |= not abs(scores[word, head]) <= LARGEST_SCORE
+    if wrong:
+        status[0] = NOT_FINITE
+
+
+@part
+def _gather_scores(values, rows, sizes, weights, status):  # type: ignore[no-untyped-def]
+    """Scores into lanes, -inf where no arc may be."""
+    size = sizes[rows[0]]
+    for lane in range(len(rows)):
+        _check(values[rows[lane]], sizes[rows[lane]], status[rows[lane] : rows[lane] + 1])
+    for lane in range(WIDTH):
+        n = sizes[rows[lane]] if lane < len(rows) else 0
+        if n < size:
+            weights[: size + 1, : size + 1, lane] = -np.inf
+        for head in range(n + 1):
+            weights[0, head, lane] = -np.inf
+        for word in range(n):
+            scores = values[rows[lane], word]
+            for head in range(n + 1):
+                weights[word + 1, head, lane] = scores[head]
+
+
+@part
+def _gather_weights(values, rows, sizes, weights, offsets, status):  # type: ignore[no-untyped-def]
+    """exp(score - the row's largest) into lanes, 0 where no arc may be; the sum of those largest into `offsets`."""
+    size = sizes[rows[0]]
+    for lane in range(WIDTH):
+        n = sizes[rows[lane]] if lane < len(rows) else 0
+        offsets[lane] = 0.0
+        if n < size:
+            weights[: size + 1, : size + 1, lane] = 0.0
+        if n == 0:
+            continue
+        _check(values[rows[lane]], n, status[rows[lane] : rows[lane] + 1])
+        weights[0, : n + 1, lane] = 0.0
+        for word in range(n):
+            scores = values[rows[lane], word]
+            highest = -np.inf
+            for head in range(n + 1):
+                if scores[head] > highest and head != word + 1:
+                    highest = scores[head]
+            offsets[lane] += highest
+            for head in range(n + 1):
+                weights[word + 1, head, lane] = np.exp(scores[head] - highest)
+            weights[word + 1, word + 1, lane] = 0.0
+
+
+@part
+def _gather_derivatives(directions, rows, sizes, weights):  # type: ignore[no-untyped-def]
+    """The derivative of the weights along `directions`, beside them."""
+    size = sizes[rows[0]]
+    for lane in range(WIDTH):
+        n = sizes[rows[lane]] if lane < len(rows) else 0
+        if n < size:
+            weights[1][: size + 1, : size + 1, lane] = 0.0
+        weights[1][0, : n + 1, lane] = 0.0
+        for word in range(n):
+            direction = directions[rows[lane], word]
+            for head in range(n + 1):
+                weights[1][word + 1, head, lane] = weights[0][word + 1, head, lane] * direction[head]
+            weights[1][word + 1, word + 1, lane] = 0.0
+
+
+@part
+def _attach_padding(weights, rows, sizes):  # type: ignore[no-untyped-def]
+    """Gives words beyond a sentence one head each, so that they take part in the elimination and change nothing."""
+    for lane in range(WIDTH):
+        n = sizes[rows[lane]] if lane < len(rows) else 0
+        for word in range(n + 1, sizes[rows[0]] + 1):
+            weights[word, 1 if word > 1 else 0, lane] = 1.0
+
+
+@part
+def _check_sum(total, n, index, status):  # type: ignore[no-untyped-def]
+    if not (total >= SMALLEST_SUM * TREES_PER_WORD**n and np.isfinite(total)) and status[index] == DONE:
+        status[index] = OUT_OF_RANGE
+
+
+@part
+def _check_sums(ends, rows, sizes, status):  # type: ignore[no-untyped-def]
+    for lane in range(len(rows)):
+        _check_sum(ends[0, lane], sizes[rows[lane]], rows[lane], status)
+
+
+@part
+def _check_pivots(pivots, n, lane, index, status):  # type: ignore[no-untyped-def]
+    for k in range(1, n + 1):
+        if not (pivots[k, lane] >= SMALLEST_PIVOT and np.isfinite(pivots[k, lane])) and status[index] == DONE:
+            status[index] = OUT_OF_RANGE
+
+
+@part
+def _scatter(arcs, rows, sizes, lowest, highest, out, status):  # type: ignore[no-untyped-def]
+    """The lanes back into rows of the batch, between `lowest` and `highest` (which only rounding exceeds)."""
+    for lane in range(len(rows)):
+        n = sizes[rows[lane]]
+        finite = True
+        for word in range(n):
+            result = out[rows[lane], word]
+            for head in range(n + 1):
+                if head != word + 1:
+                    value = arcs[word + 1, head, lane]
+                    finite &= np.isfinite(value)
+                    result[head] = min(max(value, lowest), highest)
+        if not finite and status[rows[lane]] == DONE:
+            status[rows[lane]] = OUT_OF_RANGE
+
+
+@part
+def _mark(heads, n, arcs):  # type: ignore[no-untyped-def]
+    for word in range(n):
+        arcs[word, heads[word]] = 1
+
+
+@part
+def _running_sums(weights, marginals, n, lane, sums, roots):  # type: ignore[no-untyped-def]
+    """The running sums of each word's weights, and of the probabilities that ROOT heads each word."""
+    chance = 0.0
+    for word in range(n):
+        total = 0.0
+        for head in range(n + 1):
+            total += weights[word + 1, head, lane]
+            sums[word, head] = total
+        chance += marginals[word + 1, 0, lane]
+        roots[word] = chance
