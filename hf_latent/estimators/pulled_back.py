@@ -65,14 +65,21 @@ class PulledBack(Estimator):
         # In float64: μᵏ may be so close to μ⁰ that float32 could not tell their difference.
         exact = scores.detach().double()
         start = value.double() if self.start == "argmax" else structure.marginals(exact, lengths)
-        direction = start - self._pull_back(structure, exact, lengths, start, lambda guess: task_loss(guess.to(scores.dtype)))
+        guess = self._pull_back(structure, exact, lengths, start, value, lambda guess: task_loss(guess.to(scores.dtype)))
+        direction = start - guess
         loss = structure.score(direction, scores, lengths)
         return Latent(value, loss - loss.detach())
 
     def _pull_back(
-        self, structure: Structure, scores: Tensor, lengths: Tensor | None, start: Tensor, task_loss: TaskLoss
+        self,
+        structure: Structure,
+        scores: Tensor,
+        lengths: Tensor | None,
+        start: Tensor,
+        value: Tensor,
+        task_loss: TaskLoss,
     ) -> Tensor:
-        """μᵏ, from float64 scores and μ⁰."""
+        """μᵏ, from float64 scores, μ⁰ and MAP(s), which projections begin at."""
         guess = start
         for _ in range(self.num_steps):
             step = self.step_size * _gradient(task_loss, guess)
@@ -82,7 +89,7 @@ class PulledBack(Estimator):
             else:
                 guess = guess - step
                 if self.inner_step == "projected":
-                    guess = structure.sparsemap(guess, lengths, PROJECTION_TOLERANCE)
+                    guess = structure.sparsemap(guess, lengths, PROJECTION_TOLERANCE, start=value)
         return guess
 
     def _without_task_loss(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:
@@ -98,6 +105,9 @@ class PulledBack(Estimator):
 
 def _gradient(task_loss: TaskLoss, value: Tensor) -> Tensor:
     """γ(μ), the gradient of each example's loss (Eq. 8)."""
+    if torch.compiler.is_compiling():
+        # `torch.compile` traces this form alone; and it draws dropout anew here, where it is part of one graph.
+        return torch.func.grad(lambda guess: _checked_losses(task_loss, guess).sum())(value.detach()).detach()
     if torch.is_inference_mode_enabled():
         raise ValueError(
             "`torch.inference_mode()` rules out the gradients that a pulled-back estimator takes in training. Call "
@@ -107,13 +117,7 @@ def _gradient(task_loss: TaskLoss, value: Tensor) -> Tensor:
     # The random state is put back afterwards, so that each inner step and the forward pass draw the same dropout.
     with torch.enable_grad(), torch.random.fork_rng(devices):
         value = value.detach().requires_grad_()
-        losses = task_loss(value)
-        if not isinstance(losses, Tensor) or losses.shape != value.shape[:1]:
-            got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"{type(losses).__name__}"
-            raise ValueError(
-                f"`task_loss` must return the loss of each example, shape ({value.shape[0]},), got {got}. "
-                'Compute the loss with `reduction="none"`.'
-            )
+        losses = _checked_losses(task_loss, value)
         if not losses.requires_grad:
             raise ValueError("`task_loss` must depend on the value it is called with, in a differentiable way; it does not.")
         (gradient,) = torch.autograd.grad(losses.sum(), value, allow_unused=True)
@@ -125,3 +129,14 @@ def _gradient(task_loss: TaskLoss, value: Tensor) -> Tensor:
             "rate or clip the gradients."
         )
     return gradient
+
+
+def _checked_losses(task_loss: TaskLoss, value: Tensor) -> Tensor:
+    losses = task_loss(value)
+    if not isinstance(losses, Tensor) or losses.shape != value.shape[:1]:
+        got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"{type(losses).__name__}"
+        raise ValueError(
+            f"`task_loss` must return the loss of each example, shape ({value.shape[0]},), got {got}. "
+            'Compute the loss with `reduction="none"`.'
+        )
+    return losses

@@ -52,7 +52,8 @@ class _StraightThrough(torch.autograd.Function):
         value, lengths = ctx.saved_tensors
         gradient = ctx.step_size * grad.double()  # value - step may be so close to value that float32 could not tell
         if ctx.project:
-            gradient = value.double() - ctx.structure.sparsemap(value.double() - gradient, lengths, PROJECTION_TOLERANCE)
+            vertex = value.double()
+            gradient = vertex - ctx.structure.sparsemap(vertex - gradient, lengths, PROJECTION_TOLERANCE, start=value)
         else:
             gradient = gradient.masked_fill(~ctx.structure.mask(value, lengths), 0.0)
         return gradient.to(grad.dtype), None, None, None, None

@@ -1,10 +1,17 @@
 """What a caller may hand over, and the sentence they get when it is something else."""
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
 # Beyond this, differences of float64 scores say nothing any more, and sums of them overflow.
 LARGEST_SCORE = 1e100
+
+
+def sees_values() -> bool:
+    """Whether values can be looked at: a compiled graph must not depend on them."""
+    return not torch.compiler.is_compiling()
 
 
 def describe(value: object) -> str:
@@ -73,3 +80,10 @@ def check_count(name: str, value: object) -> None:
     """Raises unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
+
+
+def complain_of_start(row: int) -> NoReturn:
+    """Raises: `start[row]` is not one of the structures."""
+    raise ValueError(
+        f"`start` must be structures that there are, but start[{row}] is none. Take what `argmax` or `sample` returns."
+    )

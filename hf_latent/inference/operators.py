@@ -22,8 +22,10 @@ from hf_latent.inference.checks import (
     check_floating,
     check_lengths,
     check_range,
+    complain_of_start,
     describe,
     full_lengths,
+    sees_values,
 )
 from hf_latent.inference.cpu import batch
 from hf_latent.inference.enumeration import is_tree
@@ -57,7 +59,7 @@ def check_tree_scores(scores: object, lengths: object = None) -> tuple[Tensor, T
     """
     scores, lengths = check_shapes(scores, lengths)
     lengths = full_lengths(lengths, scores)
-    if not torch.compiler.is_compiling():  # then, the operators will tell
+    if sees_values():  # else, the operators will tell
         _check_values(scores, lengths)
     return scores, lengths
 
@@ -263,11 +265,11 @@ def _sparsemap(
     max_iter: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The projection; the heads, weights and numbers (in each row) of the trees it is made of; its gap, and if it converged."""
-    first = None if start is None else _heads_of_start(start, lengths, projective, single_root)
     if scores.device.type == "cpu":
-        solution = batch.sparsemap(scores, lengths, first, (projective, single_root), tol, max_iter)
+        solution = batch.sparsemap(scores, lengths, start, (projective, single_root), tol, max_iter)
     else:
-        solution = _sparsemap_elsewhere(scores, _check_values(scores, lengths), start, projective, single_root, tol, max_iter)
+        lengths = _check_values(scores, lengths)
+        solution = _sparsemap_elsewhere(scores, lengths, start, projective, single_root, tol, max_iter)
     if not solution[-1].all():
         active_set.warn_of_gap(max_iter)
     return solution[0].to(scores.dtype), *solution[1:]
@@ -308,21 +310,6 @@ def _(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, coun
     return torch.empty_like(grad, memory_format=torch.contiguous_format)
 
 
-def _heads_of_start(start: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    lengths = full_lengths(lengths, start)
-    check_range(lengths, start.shape[1])
-    positions = torch.arange(start.shape[1], device=start.device)
-    heads = start.argmax(2) if start.numel() else start.new_zeros(start.shape[:2], dtype=torch.int64)
-    # Words beyond the sentence hang from the one before, so that they count neither as roots nor as crossing.
-    valid = is_tree(torch.where(positions < lengths[:, None], heads, positions), projective, single_root)
-    if not valid.all():
-        row = int((~valid).nonzero()[0])
-        raise ValueError(
-            f"`start` must be trees of the structure, but start[{row}] is none. Take what `argmax` or `sample` returns."
-        )
-    return heads
-
-
 def _sparsemap_elsewhere(
     scores: Tensor,
     lengths: Tensor,
@@ -338,6 +325,13 @@ def _sparsemap_elsewhere(
     def oracle(flat: Tensor, rows: Tensor) -> Tensor:
         return trees.argmax(flat.view(-1, n, n + 1), lengths[rows], projective, single_root).flatten(1)
 
+    if start is not None:
+        positions = torch.arange(n, device=scores.device)
+        # Words beyond the sentence hang from the one before, so that they count neither as roots nor as crossing.
+        heads = torch.where(positions < lengths[:, None], start.argmax(2), positions)
+        valid = is_tree(heads, projective, single_root)
+        if not valid.all():
+            complain_of_start(int((~valid).nonzero()[0]))
     # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.
     flat = scores.double().masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
     first = None if start is None else start.double().flatten(1)

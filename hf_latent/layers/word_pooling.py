@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import describe
+from hf_latent.inference.checks import describe, sees_values
 
 POOLINGS = ("first", "mean")
 
 
 def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tuple[Tensor, Tensor]:
     """The vector of each word, `(batch, n, hidden_size)`, and the number of words of each row, `(batch,)`.
+
+    n is the largest number of words, or, within `torch.compile`, the number of tokens.
 
     Args:
         tokens: `(batch, tokens, hidden_size)`.
@@ -28,7 +30,8 @@ def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tupl
         )
     batch, length, size = tokens.shape
     lengths = word_ids.amax(1).clamp(min=-1) + 1 if length else word_ids.new_zeros(batch)
-    n = int(lengths.max()) if batch else 0
+    # The sizes of a compiled graph are those of its inputs, so there is room for as many words as tokens.
+    n = length if not sees_values() else int(lengths.max()) if batch else 0
     if n > length:
         raise ValueError(
             f"`word_ids` must number the words of each row from 0, but has word {n - 1} in a row of {length} tokens. "

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
-from hf_latent.inference.checks import describe
+from hf_latent.inference.checks import describe, sees_values
 
 IGNORED = -100
 
@@ -52,7 +52,7 @@ def _check_classes(labels: Tensor, batch: int, count: int) -> None:
             'several labels an example, set `problem_type="multi_label_classification"` and pass floats.'
         )
     wrong = ((labels < 0) | (labels >= count)) & (labels != IGNORED)
-    if wrong.any():
+    if sees_values() and wrong.any():
         index = int(wrong.nonzero()[0])
         raise ValueError(
             f"`labels` must lie between 0 and {count - 1} (`num_labels={count}`), but labels[{index}] is {int(labels[index])}. "
@@ -66,7 +66,8 @@ def mean_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int |
     The Trainer counts label values (all but -100), of which an example has `labels[0].numel()`.
     """
     if num_items_in_batch is None:
-        ignored = (labels == IGNORED).sum() if labels.dim() == 1 and not labels.is_floating_point() else 0
-        return losses.sum() / torch.as_tensor(losses.shape[0] - ignored, device=losses.device).clamp(min=1)
+        if labels.dim() == 1 and not labels.is_floating_point():
+            return losses.sum() / (labels != IGNORED).sum().clamp(min=1)
+        return losses.sum() / max(losses.shape[0], 1)
     per_example = labels.numel() / max(labels.shape[0], 1)
     return losses.sum() * per_example / torch.as_tensor(num_items_in_batch, device=losses.device)

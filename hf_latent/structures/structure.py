@@ -16,6 +16,7 @@ from hf_latent.inference.checks import (
     check_range,
     describe,
     full_lengths,
+    sees_values,
 )
 
 
@@ -65,9 +66,10 @@ class Structure(ABC):
         scores = check_floating(scores, f"(batch, ...) with {self.event_dims + 1} dimensions", self.event_dims + 1)
         if lengths is not None:
             lengths = check_lengths(lengths, scores.shape[0], scores.device)
-            check_range(lengths, scores.shape[1])
         lengths = full_lengths(lengths, scores)
-        check_finite(scores, self.mask(scores, lengths))
+        if sees_values():
+            check_range(lengths, scores.shape[1])
+            check_finite(scores, self.mask(scores, lengths))
         return scores, lengths
 
     def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:

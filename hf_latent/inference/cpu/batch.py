@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import check_finite, check_range
-from hf_latent.inference.cpu import kernels
+from hf_latent.inference.checks import check_finite, check_range, complain_of_start
+from hf_latent.inference.cpu import gather, kernels
 from hf_latent.inference.cpu.lanes import WIDTH
 from hf_latent.inference.cpu.threads import run_groups, scratch
 from hf_latent.inference.reference import trees
@@ -45,14 +45,14 @@ class Batch:
         """
         if len(self.order):
             run_groups(work, steps * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
-        if self.status.any() and (self.status == kernels.NOT_FINITE).any():
+        if self.status.any() and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
 
     def rest(self) -> tuple[np.ndarray, Tensor, Tensor] | None:
         """The rows out of the kernels' range, with their scores and lengths."""
         if not self.status.any():
             return None
-        rows = np.flatnonzero(self.status == kernels.OUT_OF_RANGE)
+        rows = np.flatnonzero(self.status == gather.OUT_OF_RANGE)
         return (rows, self.scores[rows], self._lengths()[rows]) if len(rows) else None
 
     def scratch(self, operation: str, first: int, kind: Kind) -> np.ndarray:
@@ -160,11 +160,11 @@ def sparsemap(
     """The projection `(batch, n, n + 1)`; the heads of the trees that it is made of `(count, n)` (-1 beyond the sentence),
     their weights `(count,)` and how many of them each row has `(batch,)`; the duality gap and whether it converged `(batch,)`.
 
-    `start (batch, n)` are the heads of a tree to begin with, in each row.
+    `start (batch, n, n + 1)` are the arcs of a tree to begin with, in each row.
     """
     batch = Batch(scores, lengths)
     count, n = batch.values.shape[:2]
-    starts = np.full((count, n), -1) if start is None else start.numpy()
+    starts = np.full((count, n), -1) if start is None else _array(start).argmax(2)
     point, gaps = np.zeros_like(batch.values), np.zeros(count)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -178,6 +178,8 @@ def sparsemap(
         )
 
     batch.run(work, steps=500 if kind[0] else 100)
+    if (batch.status == gather.NO_TREE).any():
+        complain_of_start(int(np.flatnonzero(batch.status == gather.NO_TREE)[0]))
     heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
     if found:
         widest = [np.pad(part, ((0, 0), (0, n - part.shape[1])), constant_values=-1) for part, _, _ in found]
@@ -191,7 +193,7 @@ def sparsemap(
         torch.from_numpy(weights[place]),
         torch.from_numpy(counts),
         torch.from_numpy(gaps),
-        torch.from_numpy(batch.status != kernels.NOT_CONVERGED),
+        torch.from_numpy(batch.status != gather.NOT_CONVERGED),
     )
 
 

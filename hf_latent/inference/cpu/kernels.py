@@ -10,8 +10,19 @@ as `CHARTS` says.
 import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE
-from hf_latent.inference.cpu import active_set, arborescence, eisner, matrix_tree, wilson
+from hf_latent.inference.cpu import active_set, arborescence, eisner, matrix_tree, validity, wilson
 from hf_latent.inference.cpu.compiling import Kernel, part
+from hf_latent.inference.cpu.gather import (
+    DONE,
+    NO_TREE,
+    NOT_CONVERGED,
+    NOT_FINITE,
+    OUT_OF_RANGE,
+    gather_derivatives,
+    gather_scores,
+    gather_weights,
+    scatter,
+)
 from hf_latent.inference.cpu.lanes import (
     WIDTH,
     charts_of,
@@ -26,8 +37,6 @@ from hf_latent.inference.cpu.lanes import (
     store,
     times,
 )
-
-DONE, NOT_FINITE, OUT_OF_RANGE, NOT_CONVERGED = 0, 1, 2, 3
 
 # Sums run on weights, not on their logarithms, where that loses nothing: a weight that falls below the smallest number
 # (1e-308) may be lost if all trees through it are a share of less than about 1e-20. An arc's row has 1 as its largest weight,
@@ -57,7 +66,7 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
         for group in range(first, last):
             rows = order[group * WIDTH : (group + 1) * WIDTH]
             size = sizes[rows[0]]
-            _gather_scores(values, rows, sizes, weights, status)
+            gather_scores(values, rows, sizes, weights, status)
             eisner.inside(weights, size, single_root, charts, larger, plus, -np.inf, 0.0)
             for lane in range(len(rows)):
                 if status[rows[lane]] == DONE:
@@ -83,7 +92,7 @@ def log_partition(values, sizes, order, first, last, projective, single_root, sc
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
-        _gather_weights(values, rows, sizes, weights, offsets, status)
+        gather_weights(values, rows, sizes, weights, offsets, status)
         if projective:
             eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
         else:
@@ -116,7 +125,7 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
-        _gather_weights(values, rows, sizes, weights, offsets, status)
+        gather_weights(values, rows, sizes, weights, offsets, status)
         if projective:
             _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
             _check_sums(ends, rows, sizes, status)
@@ -125,7 +134,7 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
             _non_projective_marginals(weights, size, single_root, paths, arcs, ends)
             for lane in range(len(rows)):
                 _check_pivots(ends, sizes[rows[lane]], lane, rows[lane], status)
-        _scatter(arcs, rows, sizes, 0.0, 1.0, out, status)
+        scatter(arcs, rows, sizes, 0.0, 1.0, out, status)
 
 
 @Kernel
@@ -144,8 +153,8 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
-        _gather_weights(values, rows, sizes, weights[0], offsets, status)
-        _gather_derivatives(directions, rows, sizes, weights)
+        gather_weights(values, rows, sizes, weights[0], offsets, status)
+        gather_derivatives(directions, rows, sizes, weights)
         if projective:
             _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
             _check_sums(ends[0], rows, sizes, status)
@@ -154,7 +163,7 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
             _non_projective_marginals(weights, size, single_root, paths, arcs, ends)
             for lane in range(len(rows)):
                 _check_pivots(ends[0], sizes[rows[lane]], lane, rows[lane], status)
-        _scatter(arcs[1], rows, sizes, -np.inf, np.inf, out, status)
+        scatter(arcs[1], rows, sizes, -np.inf, np.inf, out, status)
 
 
 @Kernel
@@ -170,7 +179,7 @@ def sample(values, seeds, sizes, order, first, last, projective, single_root, sc
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
-        _gather_weights(values, rows, sizes, weights, offsets, status)
+        gather_weights(values, rows, sizes, weights, offsets, status)
         if projective:
             eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
         elif single_root:
@@ -233,6 +242,8 @@ def sparsemap(  # type: ignore[no-untyped-def]
                 n = sizes[index]
                 if n > 0:
                     _check(values[index], n, status[index : index + 1])
+                if n > 0 and starts[index, 0] >= 0 and not validity.is_tree(starts[index], n, projective, single_root):
+                    status[index] = NO_TREE
                 if n > 0 and status[index] == DONE:
                     owner[slot], counts[slot], iterations[slot] = index, 0, 0
                     scales[slot] = active_set.shift(values[index], n, shifted[slot])
@@ -382,65 +393,6 @@ def _check(scores, n, status):  # type: ignore[no-untyped-def]
 
 
 @part
-def _gather_scores(values, rows, sizes, weights, status):  # type: ignore[no-untyped-def]
-    """Scores into lanes, -inf where no arc may be."""
-    size = sizes[rows[0]]
-    for lane in range(len(rows)):
-        _check(values[rows[lane]], sizes[rows[lane]], status[rows[lane] : rows[lane] + 1])
-    for lane in range(WIDTH):
-        n = sizes[rows[lane]] if lane < len(rows) else 0
-        if n < size:
-            weights[: size + 1, : size + 1, lane] = -np.inf
-        for head in range(n + 1):
-            weights[0, head, lane] = -np.inf
-        for word in range(n):
-            scores = values[rows[lane], word]
-            for head in range(n + 1):
-                weights[word + 1, head, lane] = scores[head]
-
-
-@part
-def _gather_weights(values, rows, sizes, weights, offsets, status):  # type: ignore[no-untyped-def]
-    """exp(score - the row's largest) into lanes, 0 where no arc may be; the sum of those largest into `offsets`."""
-    size = sizes[rows[0]]
-    for lane in range(WIDTH):
-        n = sizes[rows[lane]] if lane < len(rows) else 0
-        offsets[lane] = 0.0
-        if n < size:
-            weights[: size + 1, : size + 1, lane] = 0.0
-        if n == 0:
-            continue
-        _check(values[rows[lane]], n, status[rows[lane] : rows[lane] + 1])
-        weights[0, : n + 1, lane] = 0.0
-        for word in range(n):
-            scores = values[rows[lane], word]
-            highest = -np.inf
-            for head in range(n + 1):
-                if scores[head] > highest and head != word + 1:
-                    highest = scores[head]
-            offsets[lane] += highest
-            for head in range(n + 1):
-                weights[word + 1, head, lane] = np.exp(scores[head] - highest)
-            weights[word + 1, word + 1, lane] = 0.0
-
-
-@part
-def _gather_derivatives(directions, rows, sizes, weights):  # type: ignore[no-untyped-def]
-    """The derivative of the weights along `directions`, beside them."""
-    size = sizes[rows[0]]
-    for lane in range(WIDTH):
-        n = sizes[rows[lane]] if lane < len(rows) else 0
-        if n < size:
-            weights[1][: size + 1, : size + 1, lane] = 0.0
-        weights[1][0, : n + 1, lane] = 0.0
-        for word in range(n):
-            direction = directions[rows[lane], word]
-            for head in range(n + 1):
-                weights[1][word + 1, head, lane] = weights[0][word + 1, head, lane] * direction[head]
-            weights[1][word + 1, word + 1, lane] = 0.0
-
-
-@part
 def _attach_padding(weights, rows, sizes):  # type: ignore[no-untyped-def]
     """Gives words beyond a sentence one head each, so that they take part in the elimination and change nothing."""
     for lane in range(WIDTH):
@@ -466,23 +418,6 @@ def _check_pivots(pivots, n, lane, index, status):  # type: ignore[no-untyped-de
     for k in range(1, n + 1):
         if not (pivots[k, lane] >= SMALLEST_PIVOT and np.isfinite(pivots[k, lane])) and status[index] == DONE:
             status[index] = OUT_OF_RANGE
-
-
-@part
-def _scatter(arcs, rows, sizes, lowest, highest, out, status):  # type: ignore[no-untyped-def]
-    """The lanes back into rows of the batch, between `lowest` and `highest` (which only rounding exceeds)."""
-    for lane in range(len(rows)):
-        n = sizes[rows[lane]]
-        finite = True
-        for word in range(n):
-            result = out[rows[lane], word]
-            for head in range(n + 1):
-                if head != word + 1:
-                    value = arcs[word + 1, head, lane]
-                    finite &= np.isfinite(value)
-                    result[head] = min(max(value, lowest), highest)
-        if not finite and status[rows[lane]] == DONE:
-            status[rows[lane]] = OUT_OF_RANGE
 
 
 @part

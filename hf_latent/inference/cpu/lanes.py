@@ -6,6 +6,7 @@ row of dual numbers, value and derivative (forward-mode differentiation): a recu
 `times` and `over` computes a value, or a value and its derivative along a direction, depending on what it is given.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,48 @@ _divide = _lane_by_lane(lambda builder, x, y: builder.fdiv(x, y, flags=_FLAGS))
 _largest = _lane_by_lane(lambda builder, x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
 
+@intrinsic
+def _replaced(typing: Any, x: Lanes, this: Lanes, by: Lanes) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, this, by = arguments
+        return builder.select(builder.fcmp_ordered("==", x, this), by, x)
+
+    return LANES(LANES, LANES, LANES), generate
+
+
+def _constants(value: float) -> ir.Constant:
+    return ir.Constant(_VECTOR, [value] * WIDTH)
+
+
+@intrinsic
+def _exp(typing: Any, x: Lanes) -> Any:
+    """exp of numbers that are at most 0, to the last digit or two; 0 below -708 (and for NaN).
+
+    exp(x) = 2^k exp(r) with |r| <= log(2) / 2: a Taylor polynomial, whose exponent k is added to as an integer.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (x,) = arguments
+        whole = ir.VectorType(ir.IntType(64), WIDTH)
+        # Added to this, a number is rounded to an integer, which is then in its lowest bits.
+        rounder = _constants(1.5 * 2.0**52)
+        shifted = builder.fadd(builder.fmul(x, _constants(1 / math.log(2))), rounder)
+        k = builder.fsub(shifted, rounder)
+        # log(2) in two parts, the first with so few digits that its products are exact.
+        rest = builder.fsub(x, builder.fmul(k, _constants(0.693145751953125)))
+        rest = builder.fsub(rest, builder.fmul(k, _constants(1.42860682030941723212e-6)))
+        result = _constants(1 / math.factorial(13))
+        for degree in range(12, -1, -1):
+            result = builder.fadd(
+                builder.fmul(result, rest, flags=_FLAGS), _constants(1 / math.factorial(degree)), flags=_FLAGS
+            )
+        exponent = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [52] * WIDTH))
+        scaled = builder.bitcast(builder.add(builder.bitcast(result, whole), exponent), _VECTOR)
+        return builder.select(builder.fcmp_ordered(">", x, _constants(-708.0)), scaled, _constants(0.0))
+
+    return LANES(LANES), generate
+
+
 @part
 def charts_of(scratch, first, count, size):  # type: ignore[no-untyped-def]
     """Charts `first` to `first + count` of those that `scratch` has room for: `(count, size, size, WIDTH)`."""
@@ -135,6 +178,18 @@ def times(x: Any, y: Any) -> Any:
 
 def over(x: Any, y: Any) -> Any:
     """x / y."""
+
+
+def minus(x: Any, y: Any) -> Any:
+    """x - y; not for dual numbers."""
+
+
+def exp(x: Any) -> Any:
+    """exp(x) for x <= 0, and 0 for x below -708; not for dual numbers."""
+
+
+def replaced(x: Any, this: float, by: float) -> Any:
+    """x, but `by` in the lanes where it is `this`; not for dual numbers."""
 
 
 def larger(x: Any, y: Any) -> Any:
@@ -236,3 +291,18 @@ def _(x, y):  # type: ignore[no-untyped-def]
 @overload(larger)
 def _(x, y):  # type: ignore[no-untyped-def]
     return lambda x, y: _largest(x, y)
+
+
+@overload(minus)
+def _(x, y):  # type: ignore[no-untyped-def]
+    return lambda x, y: _subtract(x, y)
+
+
+@overload(exp)
+def _(x):  # type: ignore[no-untyped-def]
+    return lambda x: _exp(x)
+
+
+@overload(replaced)
+def _(x, this, by):  # type: ignore[no-untyped-def]
+    return lambda x, this, by: _replaced(x, _constant(this), _constant(by))

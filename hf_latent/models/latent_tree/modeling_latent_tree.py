@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_latent.estimators import get_estimator
+from hf_latent.inference.checks import sees_values
 from hf_latent.layers import AttentionPooling, BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.word_boundaries import OPENS_WORD, UNSET, token_kinds, word_ids_from_tokens
@@ -233,7 +234,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
     def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The word of each token, `(batch, tokens)`, -1 for tokens of none, read off the tokens."""
-        if input_ids is None or bool((self.token_kinds[:1] == UNSET).all()):
+        unset = sees_values() and bool((self.token_kinds[:1] == UNSET).all())
+        if input_ids is None or unset:
             why = "only `inputs_embeds` were passed" if input_ids is None else "the model was made without a tokenizer"
             raise ValueError(
                 f"Cannot tell where words begin: {why}. Pass `word_ids` (the fast tokenizer's `word_ids()`, -1 for special "

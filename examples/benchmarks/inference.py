@@ -1,0 +1,252 @@
+"""How fast trees are inferred, beside torch-struct, SuPar and the Eisner of ltp-extension, on the same scores in one run.
+
+    pip install 'hf_latent[benchmarks]'
+    python examples/benchmarks/inference.py --output_dir outputs/benchmarks
+
+Prints a table of milliseconds a batch and writes it as JSON. The systems take turns, in blocks of calls; a figure is the median
+over all calls. Takes about five minutes on two cores.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hf_latent import DependencyTree
+from hf_latent.structures import conversions
+
+SIZES = [(32, 10), (32, 20), (32, 40), (64, 60), (8, 200)]
+OURS = "hf_latent"
+
+
+class Task(NamedTuple):
+    """One operation: for each system, what to call. `backward` says whether the gradient is part of it."""
+
+    operation: str
+    trees: str
+    backward: bool
+    systems: dict[str, Callable[[], Any]]
+
+
+def tasks(scores: Tensor) -> list[Task]:
+    """All operations on these scores `(batch, n, n + 1)`, in the layout that each system takes."""
+    import torch_struct
+    from ltp_extension.algorithms import eisner
+    from supar.structs import DependencyCRF, MatrixTree
+
+    batch, n = scores.shape[:2]
+    lengths = torch.full((batch,), n)
+    weights = torch.randn(batch, n, n + 1)
+    leaf = scores.clone().requires_grad_()
+    # torch-struct fails on scores that need no gradient.
+    struct = conversions.to_torch_struct(scores).requires_grad_()
+    struct_weights = conversions.to_torch_struct(weights)
+    supar, supar_leaf = conversions.to_supar(scores), conversions.to_supar(scores).requires_grad_()
+    supar_weights = conversions.to_supar(weights)
+    flat, sizes = supar.flatten().tolist(), [n + 1] * batch  # its conversion from a tensor is not counted
+
+    def gradient(value: Tensor, weight: Tensor, leaf: Tensor) -> Tensor:
+        return torch.autograd.grad((value * weight).sum(), leaf)[0]
+
+    def of_struct(kind: type) -> Any:
+        return kind(struct, lengths, multiroot=True)
+
+    def of_supar(kind: type, leaf: Tensor = supar, multiroot: bool = True) -> Any:
+        return kind(leaf, lengths, multiroot=multiroot)
+
+    found = []
+    for projective in (True, False):
+        tree, single = DependencyTree(projective), DependencyTree(projective, single_root=True)
+        struct_kind = torch_struct.DependencyCRF if projective else torch_struct.NonProjectiveDependencyCRF
+        supar_kind = DependencyCRF if projective else MatrixTree
+        name = "projective" if projective else "non-projective"
+
+        def add(operation: str, ours: Callable, backward: bool = False, name: str = name, **peers: Callable) -> None:
+            systems = {OURS: ours} | {peer.replace("_", "-"): call for peer, call in peers.items()}
+            found.append(Task(operation, name, backward, systems))
+
+        # The loop's variables are bound here, as they are now.
+        def struct_of(kind: type = struct_kind) -> Any:
+            return of_struct(kind)
+
+        def supar_of(leaf: Tensor = supar, multiroot: bool = True, kind: type = supar_kind) -> Any:
+            return of_supar(kind, leaf, multiroot)
+
+        if projective:
+            add(
+                "argmax",
+                lambda tree=tree: tree.argmax(scores),
+                torch_struct=lambda of=struct_of: of().argmax,
+                SuPar=lambda of=supar_of: of().argmax,
+            )
+            add(
+                "argmax, single root",
+                lambda tree=single: tree.argmax(scores),
+                SuPar=lambda of=supar_of: of(multiroot=False).argmax,
+                ltp_extension=lambda: eisner(flat, sizes, False),
+            )
+        else:
+            add("argmax", lambda tree=tree: tree.argmax(scores), SuPar=lambda of=supar_of: of().argmax)
+            add(
+                "argmax, single root",
+                lambda tree=single: tree.argmax(scores),
+                SuPar=lambda of=supar_of: of(multiroot=False).argmax,
+            )
+        add(
+            "log-partition",
+            lambda tree=tree: tree.log_partition(scores),
+            torch_struct=lambda of=struct_of: of().partition,
+            SuPar=lambda of=supar_of: of().log_partition,
+        )
+        add(
+            "log-partition",
+            lambda tree=tree: torch.autograd.grad(tree.log_partition(leaf).sum(), leaf),
+            backward=True,
+            torch_struct=lambda of=struct_of: torch.autograd.grad(of().partition.sum(), struct),
+            SuPar=lambda of=supar_of: torch.autograd.grad(of(supar_leaf).log_partition.sum(), supar_leaf),
+        )
+        add(
+            "marginals",
+            lambda tree=tree: tree.marginals(scores),
+            torch_struct=lambda of=struct_of: of().marginals,
+            SuPar=lambda of=supar_of: of().marginals,
+        )
+        add(
+            "marginals",
+            lambda tree=tree: gradient(tree.marginals(leaf), weights, leaf),
+            backward=True,
+            torch_struct=lambda of=struct_of: gradient(of().marginals, struct_weights, struct),
+            SuPar=lambda of=supar_of: gradient(of(supar_leaf).marginals, supar_weights, supar_leaf),
+        )
+        add(
+            "entropy",
+            lambda tree=tree: tree.entropy(scores),
+            torch_struct=lambda of=struct_of: of().entropy,
+            SuPar=lambda of=supar_of: of().entropy,
+        )
+        add("sample", lambda tree=tree: tree.sample(scores), torch_struct=lambda of=struct_of: of().sample((1,)))
+        add(
+            "5 best",
+            lambda tree=tree: tree.top_k(scores, k=5),
+            torch_struct=lambda of=struct_of: of().topk(5),
+        )
+        add("SparseMAP", lambda tree=tree: tree.sparsemap(scores))
+        add("SparseMAP", lambda tree=tree: gradient(tree.sparsemap(leaf), weights, leaf), backward=True)
+    return found
+
+
+def measure(task: Task, seconds: float) -> dict[str, float | str]:
+    """The median time of a call in milliseconds for each system, or the error that it ends with."""
+    result: dict[str, float | str] = {}
+    times: dict[str, list[float]] = {}
+    for name, call in task.systems.items():
+        try:
+            start = time.perf_counter()
+            if call() is None:
+                raise ValueError("returns None")
+            call()
+            times[name] = [time.perf_counter() - start]
+        except Exception as error:  # a peer's, which are of any kind
+            result[name] = f"fails: {type(error).__name__}"
+    for _ in range(3):
+        for name in times:
+            time.sleep(0.02)  # torch's threads go on spinning after the last system's work
+            call, until = task.systems[name], time.perf_counter() + seconds / 3 / len(times)
+            block = []
+            while not block or (time.perf_counter() < until and len(block) < 30):
+                start = time.perf_counter()
+                call()
+                block.append(time.perf_counter() - start)
+            times[name] += block
+    return result | {name: statistics.median(some[1:]) * 1000 for name, some in times.items()}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures, aligned: ours in milliseconds, and how many times as long each peer takes."""
+    peers = ["torch-struct", "SuPar", "ltp-extension"]
+    lines = [["trees", "operation", "batch × n", "hf_latent ms", *(f"{peer}: ms" for peer in peers), *("ratio",) * 3]]
+    lines[0] = ["trees", "operation", "batch × n", "hf_latent", *(cell for peer in peers for cell in (peer, "ratio"))]
+    for row in rows:
+        operation = row["operation"] + (" + backward" if row["backward"] else "")
+        ours = row["milliseconds"][OURS]
+        cells = [row["trees"], operation, f"{row['batch']} × {row['n']}", f"{ours:.3f} ms"]
+        for peer in peers:
+            theirs = row["milliseconds"].get(peer)
+            if isinstance(theirs, float):
+                cells += [f"{theirs:.2f} ms", f"{theirs / ours:.1f}×"]
+            else:
+                cells += ["fails" if theirs else "-", ""]
+        lines.append(cells)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    aligned = []
+    for place, line in enumerate(lines):
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        if place and lines[place - 1][:2] != line[:2]:
+            aligned.append("-" * (sum(widths) + 2 * len(widths) - 2))
+        aligned.append("  ".join(cells).rstrip())
+    return "\n".join(aligned)
+
+
+def growth(rows: list[dict[str, Any]]) -> str:
+    """How time a sentence grows from n to 2n: 2^3 = 8 for a cubic algorithm without any fixed cost."""
+    lines = ["Time a sentence at n = 40 over n = 20 (a cubic algorithm: 8×):"]
+    per_sentence = {
+        (row["trees"], row["operation"], row["backward"], row["n"], system): value / row["batch"]
+        for row in rows
+        for system, value in row["milliseconds"].items()
+        if isinstance(value, float)
+    }
+    for trees, operation, backward, n, system in per_sentence:
+        if n == 40 and (trees, operation, backward, 20, system) in per_sentence:
+            ratio = per_sentence[trees, operation, backward, 40, system] / per_sentence[trees, operation, backward, 20, system]
+            name = f"{trees} {operation}{' + backward' if backward else ''}"
+            lines.append(f"  {name:45} {system:14} {ratio:5.1f}×")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmarks"))
+    parser.add_argument("--seconds", type=float, default=1.5, help="for each operation at each size")
+    parser.add_argument("--sizes", nargs="+", default=[f"{batch}x{n}" for batch, n in SIZES], help="such as 32x20")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")  # the peers'
+    rows = []
+    for size in arguments.sizes:
+        batch, n = map(int, size.split("x"))
+        torch.manual_seed(arguments.seed)
+        for task in tqdm(tasks(torch.randn(batch, n, n + 1)), desc=f"{batch} × {n}", unit="operation"):
+            milliseconds = measure(task, arguments.seconds)
+            rows.append({"batch": batch, "n": n, **task._asdict(), "milliseconds": milliseconds})
+            del rows[-1]["systems"]
+    rows.sort(key=lambda row: (row["trees"] != "projective", row["operation"], row["backward"], row["n"]))
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    text = f"{table(rows)}\n\n{growth(rows)}"
+    (arguments.output_dir / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    (arguments.output_dir / "inference.txt").write_text(text + "\n")
+    print(f"{text}\n\n{machine}\nWritten to {arguments.output_dir}")
+
+
+if __name__ == "__main__":
+    main()
