@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -88,3 +89,82 @@ def test_a_child_process_works_after_its_parent_has_used_the_pool(method):
     assert queue.get(timeout=60) == expected
     child.join(timeout=60)
     assert child.exitcode == 0
+
+
+def everything(scores: torch.Tensor) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    tree = DependencyTree(single_root=True)
+    return [
+        tree.argmax(scores),
+        tree.marginals(scores),
+        tree.log_partition(scores),
+        tree.sparsemap(scores),
+        tree.sample(scores, None, 2, generator),
+        *tree.top_k(scores[:4], None, 2),
+    ]
+
+
+def test_16_threads_at_once_with_a_changing_number_of_torchs():
+    before, scores = torch.get_num_threads(), medium_batch()
+    expected = everything(scores)
+
+    def call(turn: int) -> list[torch.Tensor]:
+        torch.set_num_threads(1 + turn % 3)
+        return everything(scores)
+
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            results = list(pool.map(call, range(48)))
+    finally:
+        torch.set_num_threads(before)
+    for result in results:
+        assert all(torch.equal(one, other) for one, other in zip(result, expected, strict=True))
+
+
+class Sentences(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return TREE.argmax(medium_batch()[index : index + 1])[0]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_data_loader_workers(method):
+    expected = TREE.argmax(medium_batch()[:8])
+    loader = torch.utils.data.DataLoader(Sentences(), batch_size=4, num_workers=2, multiprocessing_context=method)
+    assert torch.equal(torch.cat(list(loader)), expected)
+
+
+def _best_heads(example):
+    scores = torch.randn(32, 25, 26, generator=torch.Generator().manual_seed(example["seed"]))
+    return {"heads": TREE.argmax(scores).argmax(2).tolist()}
+
+
+def test_datasets_map_in_two_processes():
+    datasets = pytest.importorskip("datasets")
+    mapped = datasets.Dataset.from_dict({"seed": list(range(6))}).map(_best_heads, num_proc=2)
+    for example in mapped:
+        assert example["heads"] == _best_heads(example)["heads"]
+
+
+def test_the_first_call_says_what_it_waits_for(caplog):
+    waiting = threading.Event()
+
+    def slow_to_compile() -> int:
+        return 3
+
+    kernel = compiling.Kernel(slow_to_compile)
+
+    class Slow:
+        _cache = kernel.dispatcher._cache
+        py_func = slow_to_compile
+
+        def __call__(self):
+            assert waiting.wait(10)
+            return 3
+
+    kernel.dispatcher = Slow()
+    kernel._say_what_it_waits_for, said = lambda: (said(), waiting.set()), kernel._say_what_it_waits_for
+    assert kernel() == 3
+    assert "Compiling slow to compile for this processor" in caplog.text

@@ -166,6 +166,10 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def _has_kernels(scores: Tensor) -> bool:
+    return scores.device.type == "cpu"
+
+
 def _arcs(heads: Tensor, dtype: torch.dtype) -> Tensor:
     """0/1 arcs `(..., n, n + 1)` from `heads (..., n)`, which are n + 1 (a column that is cut off) beyond the sentence."""
     n = heads.shape[-1]
@@ -178,7 +182,7 @@ def _arcs(heads: Tensor, dtype: torch.dtype) -> Tensor:
 
 @torch.library.custom_op("hf_latent::tree_argmax", mutates_args=())
 def _argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    if scores.device.type == "cpu":
+    if _has_kernels(scores):
         return batch.argmax(scores, lengths, (projective, single_root))
     lengths = _check_values(scores, lengths)
     return trees.argmax(scores, lengths, projective, single_root).to(scores.dtype)
@@ -191,7 +195,7 @@ def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: boo
 
 @torch.library.custom_op("hf_latent::tree_log_partition", mutates_args=())
 def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    if scores.device.type == "cpu":
+    if _has_kernels(scores):
         value = batch.log_partition(scores, lengths, (projective, single_root))
     else:
         value = trees.log_partition(scores, _check_values(scores, lengths), projective, single_root)
@@ -205,7 +209,7 @@ def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: boo
 
 @torch.library.custom_op("hf_latent::tree_marginals", mutates_args=())
 def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    if scores.device.type == "cpu":
+    if _has_kernels(scores):
         return batch.marginals(scores, lengths, (projective, single_root))
     return trees.marginals(scores, _check_values(scores, lengths), projective, single_root).to(scores.dtype)
 
@@ -217,7 +221,7 @@ def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: boo
 
 @torch.library.custom_op("hf_latent::tree_marginals_vjp", mutates_args=())
 def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, single_root: bool) -> Tensor:
-    if scores.device.type == "cpu":
+    if _has_kernels(scores):
         return batch.marginals_derivative(scores, lengths, grad, (projective, single_root))
     lengths = full_lengths(lengths, scores)
     return trees.marginals_derivative(scores, lengths, grad, projective, single_root).to(scores.dtype)
@@ -230,7 +234,7 @@ def _(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, si
 
 @torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
 def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
-    if scores.device.type == "cpu":
+    if _has_kernels(scores):
         heads = batch.sample(scores, lengths, seeds, (projective, single_root))
     else:
         heads = trees.sample(scores, _check_values(scores, lengths), seeds, projective, single_root)
@@ -265,7 +269,7 @@ def _sparsemap(
     max_iter: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The projection; the heads, weights and numbers (in each row) of the trees it is made of; its gap, and if it converged."""
-    if scores.device.type == "cpu":
+    if _has_kernels(scores):
         solution = batch.sparsemap(scores, lengths, start, (projective, single_root), tol, max_iter)
     else:
         lengths = _check_values(scores, lengths)
@@ -299,7 +303,7 @@ def _(
 
 @torch.library.custom_op("hf_latent::tree_sparsemap_vjp", mutates_args=())
 def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-    if grad.device.type == "cpu":
+    if _has_kernels(grad):
         return batch.sparsemap_derivative(grad, lengths, heads, weights, counts)
     vertices, shares = _unpacked(heads, weights, counts)
     return active_set.derivative(vertices.double().flatten(2), shares, grad.double().flatten(1)).view(grad.shape).to(grad.dtype)

@@ -193,7 +193,7 @@ def sample(values, seeds, sizes, order, first, last, projective, single_root, sc
             else:
                 if single_root:
                     _check_pivots(pivots, n, lane, index, status)
-                _running_sums(weights, arcs, n, lane, sums, roots)
+                _running_sums(weights, arcs, n, lane, single_root, sums, roots)
             for turn in range(len(seeds)):
                 if status[index] != DONE or n == 0:
                     break
@@ -427,13 +427,17 @@ def _mark(heads, n, arcs):  # type: ignore[no-untyped-def]
 
 
 @part
-def _running_sums(weights, marginals, n, lane, sums, roots):  # type: ignore[no-untyped-def]
-    """The running sums of each word's weights, and of the probabilities that ROOT heads each word."""
+def _running_sums(weights, marginals, n, lane, single_root, sums, roots):  # type: ignore[no-untyped-def]
+    """The running sums of each word's weights, and of the probabilities that ROOT heads each word.
+
+    With a single root, that is drawn first, and no walk takes an arc from ROOT.
+    """
     chance = 0.0
     for word in range(n):
         total = 0.0
         for head in range(n + 1):
-            total += weights[word + 1, head, lane]
+            if head > 0 or not single_root:
+                total += weights[word + 1, head, lane]
             sums[word, head] = total
         chance += marginals[word + 1, 0, lane]
         roots[word] = chance

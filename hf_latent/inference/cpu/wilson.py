@@ -15,7 +15,7 @@ def sample_heads(sums, n, root, heads, state):  # type: ignore[no-untyped-def]
     """Draws a tree into `heads (n,)`; False if the walk takes too long.
 
     Row i of `sums (n, n + 1)` has the running sums of the weights of word i's heads. All walks end at `root`: 0, or the one
-    word (from 1) whose head is ROOT.
+    word (from 1) whose head is ROOT; then ROOT has no weight.
     """
     in_tree = np.zeros(n + 1, np.bool_)
     in_tree[root] = True
@@ -25,9 +25,8 @@ def sample_heads(sums, n, root, heads, state):  # type: ignore[no-untyped-def]
     for start in range(1, n + 1):
         node = start
         while not in_tree[node]:
-            word = sums[node - 1]
-            first = word[0] if root > 0 else 0.0  # the one arc from ROOT is given away already
-            head = np.searchsorted(word, first + random.uniform(state) * (word[n] - first), side="right")
+            word = sums[node - 1, : n + 1]
+            head = np.searchsorted(word, random.uniform(state) * word[n], side="right")
             if head <= n:  # rounding can carry a number up to the whole sum: draw again
                 heads[node - 1] = head
                 node = head

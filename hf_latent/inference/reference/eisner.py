@@ -14,8 +14,8 @@ below it on the inner side), `C(i -> j)` a complete one (i and everything that h
 Time O(n^3) in O(n) vectorized steps, memory O(n^2).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -144,3 +144,34 @@ def argmax(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     """The arcs of a highest-scoring projective tree."""
     charts = inside(_with_root_row(scores), single_root, torch.amax)
     return outside(charts, lengths, single_root, one_hot_argmax)[:, 1:]
+
+
+def sample(scores: Tensor, lengths: Tensor, draws: Tensor, single_root: bool) -> Tensor:
+    """The heads of a drawn tree, `(batch, n)`, n + 1 beyond the sentence; `draws (batch, 2 n)` are numbers in [0, 1).
+
+    From the span over the sentence down: which arc ends it, and where the two spans below that arc meet.
+    """
+    charts = inside(_with_root_row(scores), single_root, torch.logsumexp)
+    heads = torch.full(scores.shape[:2], scores.shape[1] + 1)
+    for row, length in enumerate(lengths.tolist()):
+        own = Charts(*(getattr(charts, part.name)[row : row + 1].cpu() for part in fields(charts)))
+        numbers, spans = iter(draws[row].tolist()), [(0, length)]
+
+        def drawn(terms: Tensor, numbers: Iterator[float] = numbers) -> int:
+            shares = torch.softmax(terms, 0)
+            sums = shares.cumsum(0)
+            possible = (shares > 0) & (sums > next(numbers) * sums[-1])
+            return int(possible.int().argmax() if possible.any() else shares.argmax())
+
+        while spans:
+            head, end = spans.pop()
+            if head == end:
+                continue
+            start, width = min(head, end), abs(end - head)
+            splits = own.right_splits(width) if head < end else own.left_splits(width)
+            word = start + int(head < end) + drawn(torch.add(*splits)[0, start])
+            heads[row, word - 1] = head
+            start, width = min(head, word), abs(word - head)
+            split = start + drawn(_arc_terms(own, width, single_root)[0, start])
+            spans += [(word, end), (start, split), (start + width, split + 1)]
+    return heads.to(scores.device)

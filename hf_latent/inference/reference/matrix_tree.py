@@ -18,6 +18,9 @@ from torch import Tensor
 
 from hf_latent.inference.reference.masking import FORBIDDEN, word_mask
 
+# A head of this probability is taken for certain when trees are drawn.
+CERTAIN = 1 - 1e-12
+
 
 def _eliminate(scores: Tensor, lengths: Tensor, single_root: bool) -> tuple[list[Tensor], list[Tensor]]:
     """The shrinking score matrices (`(batch, k + 1, k + 2)`, k = n - 1 ... 0) and log d[k] for each of them."""
@@ -39,14 +42,45 @@ def _without_self_arcs(paths: Tensor, nothing: float) -> Tensor:
     return paths.masked_fill(torch.eye(k, k + 1, dtype=torch.bool, device=paths.device).roll(1, dims=1), nothing)
 
 
+def _likeliest_root_first(scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Each sentence with its first word and the one that most prefers ROOT to all words in each other's place.
+
+    The first word is the one whose pivot ROOT takes part in. A word that has no head but ROOT must be that one: its pivot
+    would be 0 elsewhere. Returns the order of the words, too, by which the same exchange goes back.
+    """
+    batch, n = scores.shape[:2]
+    preference = (scores[:, :, 0] - scores[:, :, 1:].amax(2)).masked_fill(~word_mask(lengths, n), -torch.inf)
+    root = preference.argmax(1, keepdim=True)
+    order = torch.arange(n, device=scores.device).expand(batch, n).scatter(1, root, 0)
+    order = order.scatter(1, torch.zeros_like(root), root)
+    return _reordered(scores, order), order
+
+
+def _reordered(arcs: Tensor, order: Tensor) -> Tensor:
+    heads = torch.cat([torch.zeros_like(order[:, :1]), order + 1], dim=1)
+    rows = arcs.gather(1, order[:, :, None].expand_as(arcs))
+    return rows.gather(2, heads[:, None, :].expand_as(arcs))
+
+
 def log_partition(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     """log of the sum over all trees of exp(score): `(batch,)` from normalized scores `(batch, n, n + 1)`."""
-    _, pivots = _eliminate(scores, lengths, single_root)
-    return torch.stack(pivots).sum(0) if pivots else scores.new_zeros(len(scores))
+    if not scores.shape[1]:
+        return scores.new_zeros(len(scores))
+    if single_root:
+        scores, _ = _likeliest_root_first(scores, lengths)
+    return torch.stack(_eliminate(scores, lengths, single_root)[1]).sum(0)
 
 
 def marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
-    """The probability of each arc: the elimination run backwards from d log Z / d log d[k] = 1."""
+    """The probability of each arc."""
+    if not single_root or not scores.shape[1]:
+        return _marginals(scores, lengths, single_root)
+    reordered, order = _likeliest_root_first(scores, lengths)
+    return _reordered(_marginals(reordered, lengths, single_root), order)
+
+
+def _marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
+    """The elimination run backwards from d log Z / d log d[k] = 1."""
     batch, n = scores.shape[:2]
     words = word_mask(lengths, n)
     matrices, pivots = _eliminate(scores, lengths, single_root)
@@ -66,3 +100,29 @@ def marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
         grown[:, k, first : k + 1] += heads * rest[:, None]
         flow = grown
     return flow
+
+
+def sample(scores: Tensor, lengths: Tensor, draws: Tensor, single_root: bool) -> Tensor:
+    """The heads of a drawn tree, `(batch, n)`, n + 1 beyond the sentence; `draws (batch, n or more)` are numbers in [0, 1).
+
+    By the chain rule: the head of each word in turn, given those of the words before it, and of all whose heads are certain by
+    then. Time O(n⁴) where few are.
+    """
+    n = scores.shape[1]
+    words = word_mask(lengths, n)
+    heads, is_open = torch.full_like(lengths[:, None].expand(-1, n), n + 1), words
+    while is_open.any():
+        chances = marginals(scores, lengths, single_root).clamp(min=0)
+        sums = chances.cumsum(2)
+        possible = (chances > 0) & (sums > draws[:, :n, None] * sums[:, :, -1:])
+        likeliest = chances.argmax(2)
+        certain = chances.amax(2) > CERTAIN
+        choice = torch.where(possible.any(2) & ~certain, possible.int().argmax(2), likeliest)
+        first = is_open & ~certain
+        first = first & (first.cumsum(1) == 1)
+        now = is_open & (certain | first)
+        heads = torch.where(now, choice, heads)
+        alone = torch.full_like(scores, FORBIDDEN).scatter(2, choice[:, :, None], 0.0)
+        scores = torch.where(now[:, :, None], alone, scores)
+        is_open = is_open & ~now
+    return heads

@@ -4,11 +4,10 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
-from hf_latent.inference.reference.masking import FORBIDDEN, arc_mask, normalize
+from hf_latent.inference.reference.masking import arc_mask, normalize
 
 
 def _sums(projective: bool) -> ModuleType:
@@ -44,31 +43,14 @@ def marginals_derivative(scores: Tensor, lengths: Tensor, direction: Tensor, pro
     """
     normalized, _ = normalize(scores, lengths)
     direction = direction.double().masked_fill(~arc_mask(lengths, scores.shape[1]), 0.0)
-    with forward_ad.dual_level():
-        dual = forward_ad.make_dual(normalized, direction)
-        derivative = forward_ad.unpack_dual(_sums(projective).marginals(dual, lengths, single_root)).tangent
-    return torch.zeros_like(normalized) if derivative is None else derivative
+    # Not `torch.autograd.forward_ad`, which is switched off within an operator, without a word.
+    return torch.func.jvp(lambda moved: _sums(projective).marginals(moved, lengths, single_root), (normalized,), (direction,))[
+        1
+    ]
 
 
 def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
-    """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence; one for each of `seeds (samples, batch)`.
-
-    By the chain rule: the head of each word in turn, given those of the words before it. Time O(n⁴).
-    """
-    batch, n = scores.shape[:2]
-    draws = uniforms(seeds, n)
-    heads = torch.full((len(seeds), batch, n), n + 1, device=scores.device)
-    for turn in range(len(seeds)):
-        normalized, _ = normalize(scores, lengths)
-        for word in range(n):
-            chances = _sums(projective).marginals(normalized, lengths, single_root)[:, word]
-            sums = chances.clamp(min=0).cumsum(1)
-            point = draws[turn, :, word, None] * sums[:, -1:]
-            # The first head whose running sum exceeds the point; rounding must not lead beyond the last possible one.
-            possible = (chances > 0) & (sums > point)
-            head = torch.where(possible.any(1), possible.int().argmax(1), chances.argmax(1))
-            chosen = torch.full_like(normalized[:, word], FORBIDDEN).scatter(1, head[:, None], 0.0)
-            inside = word < lengths
-            normalized[:, word] = torch.where(inside[:, None], chosen, normalized[:, word])
-            heads[turn, :, word] = torch.where(inside, head, n + 1)
-    return heads
+    """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence; one for each of `seeds (samples, batch)`."""
+    draws, (normalized, _) = uniforms(seeds, 2 * scores.shape[1]), normalize(scores, lengths)
+    drawn = [_sums(projective).sample(normalized, lengths, row, single_root) for row in draws]
+    return torch.stack(drawn)

@@ -1,0 +1,123 @@
+"""Each operation as an operator of torch: what `opcheck` asks of it, and models compiled in one graph."""
+
+import pytest
+import torch
+from transformers import BertModel
+
+from hf_latent import DependencyTree, LatentTreeForSequenceClassification, list_estimators
+from hf_latent.inference import operators
+from hf_latent.models.bilstm.configuration_bilstm import BiLstmConfig
+from hf_latent.models.bilstm.modeling_bilstm import BiLstmModel
+
+LENGTHS = [None, torch.tensor([5, 3, 0, 1])]
+KINDS = [(projective, single_root) for projective in (True, False) for single_root in (False, True)]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=["whole", "mixed"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_opcheck(kind, lengths):
+    scores = torch.randn(4, 5, 6)
+    leaf = scores.clone().requires_grad_()
+    seeds = torch.randint(99, (2, 4))
+    for operator, arguments in (
+        (operators._argmax, (scores, lengths, *kind)),
+        (operators._log_partition, (leaf, lengths, *kind)),
+        (operators._marginals, (leaf, lengths, *kind)),
+        (operators._marginals_vjp, (scores, lengths, scores.exp(), *kind)),
+        (operators._sample, (scores, lengths, seeds, *kind)),
+        (operators._top_k, (scores, lengths, *kind, 3)),
+        (operators._sparsemap, (leaf, lengths, None, *kind, 1e-6, 100)),
+        (operators._sparsemap_vjp, (scores, lengths, *operators._sparsemap(scores, lengths, None, *kind, 1e-6, 100)[1:4])),
+    ):
+        results = torch.library.opcheck(operator, arguments)
+        assert set(results.values()) == {"SUCCESS"}, (operator, results)
+
+
+def _agrees_when_compiled(model, fullgraph=True, **inputs):
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=fullgraph)
+    plain, traced = model(**inputs), compiled(**inputs)
+    torch.testing.assert_close(traced.logits, plain.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(traced.loss, plain.loss, rtol=1e-5, atol=1e-5)
+    n = plain.arcs.shape[1]
+    # A compiled graph has room for as many words as there are tokens.
+    torch.testing.assert_close(traced.arcs[:, :n, : n + 1], plain.arcs, rtol=1e-4, atol=1e-5)
+    assert traced.arcs[:, n:].count_nonzero() == 0
+    if not model.training:
+        return
+    plain.loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    traced.loss.backward()
+    assert gradients.keys() == {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("estimator", list_estimators())
+def test_a_model_compiles_into_one_graph(tiny_bert: BertModel, estimator, training):
+    tiny_bert.config.hidden_dropout_prob = tiny_bert.config.attention_probs_dropout_prob = 0.0
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, estimator=estimator, num_labels=2, dropout=0.0)
+    model.train(training)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    word_ids = torch.tensor([[-1, 0, 0, 1, 2, 3, -1], [-1, 0, 1, 1, -1, -1, -1], [-1, 0, 1, 2, 3, 4, -1]])
+    labels = torch.tensor([0, 1, 0])
+    _agrees_when_compiled(model, input_ids=torch.randint(5, 16, (3, 7)), word_ids=word_ids, labels=labels)
+
+
+def test_a_bilstm_model_compiles_around_its_lstm():
+    """torch does not trace an LSTM over sentences of mixed lengths, so this one is in more than one graph."""
+    encoder = BiLstmModel(BiLstmConfig(vocab_size=20, embedding_size=8, hidden_size=8))
+    model = LatentTreeForSequenceClassification.from_encoder(encoder, num_labels=2).eval()
+    word_ids = torch.arange(6).expand(2, 6).clone()
+    inputs = {"input_ids": torch.randint(2, 20, (2, 6)), "word_ids": word_ids, "labels": torch.tensor([0, 1])}
+    _agrees_when_compiled(model, fullgraph=False, **inputs)
+
+
+def test_a_bad_value_is_named_within_a_compiled_graph():
+    compiled = torch.compile(lambda scores: DependencyTree().marginals(scores) * 2, fullgraph=True)
+    with pytest.raises(ValueError, match="`scores` must be finite"):
+        compiled(torch.full((1, 3, 4), torch.nan))
+
+
+def test_a_second_derivative_of_the_log_partition():
+    scores = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda s: DependencyTree().log_partition(s), (scores,))
+
+
+def test_the_reference_answers_where_there_are_no_kernels(monkeypatch):
+    """What a GPU runs, run here: each operator, its gradient included."""
+    scores, other = torch.randn(2, 6, 5, 6, dtype=torch.float64)
+    lengths = torch.tensor([5, 4, 3, 2, 1, 0])
+    tree = DependencyTree(*KINDS[0])
+
+    def results(tree: DependencyTree) -> dict[str, torch.Tensor]:
+        leaf = scores.clone().requires_grad_()
+        found = {}
+        for name in ("log_partition", "marginals", "entropy", "sparsemap"):
+            value = getattr(tree, name)(leaf, lengths)
+            weight = other if value.dim() == 3 else other[:, 0, 0]
+            found[name] = value.detach()
+            found[f"{name}, gradient"] = torch.autograd.grad((value * weight).sum(), leaf)[0]
+        found["argmax"], found["5 best"] = tree.argmax(scores, lengths), tree.top_k(scores, lengths, 5).structures
+        solution = tree.sparsemap_solution(scores, lengths, start=tree.argmax(other, lengths))
+        found["sparsemap from elsewhere"], found["converged"] = solution.point, solution.converged
+        found["its parts"] = torch.einsum("bk,bkij->bij", solution.weights, solution.structures)
+        return found
+
+    for kind in KINDS:
+        tree = DependencyTree(*kind)
+        expected = results(tree)
+        with monkeypatch.context() as patch:
+            patch.setattr(operators, "_has_kernels", lambda scores: False)
+            for name, value in results(tree).items():
+                torch.testing.assert_close(value, expected[name], msg=lambda text, name=name: f"{kind} {name}: {text}")
+            assert tree.sample(scores, lengths).sum() == lengths.sum()
+            with pytest.raises(ValueError, match=r"`start` must be structures that there are, but start\[0\] is none"):
+                tree.sparsemap(scores, lengths, start=torch.zeros_like(scores).index_fill(2, torch.tensor(3), 1.0))
+            with pytest.raises(ValueError, match="`scores` must be finite"):
+                tree.marginals(scores * torch.nan, lengths)

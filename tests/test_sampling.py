@@ -1,0 +1,122 @@
+"""Drawn trees follow their distribution (against enumeration, for each kind) and repeat with their seed."""
+
+import brute_force
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from hf_latent import Categorical, DependencyTree
+from hf_latent.inference import random
+from hf_latent.inference.cpu import wilson
+from hf_latent.inference.enumeration import is_tree
+from hf_latent.inference.reference import trees
+from hf_latent.structures.conversions import arcs_from_heads
+
+DRAWS = 20_000
+
+
+def assert_follows(samples: torch.Tensor, scores: torch.Tensor, tree: DependencyTree) -> None:
+    """Chi-squared at a level that a right sampler fails once in 100,000 runs; the seed is fixed, so never or always."""
+    structures, values = brute_force.tree_scores(scores, tree.projective, tree.single_root)
+    same = samples.double().flatten(1) @ structures.flatten(1).T == structures.flatten(1).sum(1)
+    assert (same.sum(1) == 1).all(), "something was drawn that is no tree of this kind"
+    if len(structures) == 1:
+        return
+    counts, expected = same.sum(0).double(), values.softmax(0) * len(samples)
+    rare = expected < 5
+    if rare.any():
+        counts = torch.cat([counts[~rare], counts[rare].sum()[None]])
+        expected = torch.cat([expected[~rare], expected[rare].sum()[None]])
+    assert chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-5
+
+
+def test_samples_follow_the_distribution(tree):
+    lengths = torch.tensor([4, 2, 3, 1])
+    scores = torch.randn(4, 4, 5) * 1.5
+    samples = tree.sample(scores, lengths, DRAWS, torch.Generator().manual_seed(1))
+    assert samples.shape == (DRAWS, 4, 4, 5)
+    assert samples.dtype == scores.dtype
+    for row, n in enumerate(lengths.tolist()):
+        inside = samples[:, row, :n, : n + 1]
+        assert samples[:, row].count_nonzero() == inside.count_nonzero()
+        assert_follows(inside, scores[row, :n, : n + 1], tree)
+
+
+def test_the_reference_sampler_follows_the_distribution(tree):
+    scores, lengths = torch.randn(1, 3, 4).expand(1, 3, 4), torch.tensor([3])
+    seeds = random.draw_seeds((1, 4000), torch.Generator().manual_seed(1), torch.device("cpu"))
+    heads = trees.sample(scores.expand(4000, 3, 4), lengths.expand(4000), seeds, tree.projective, tree.single_root)[0]
+    assert_follows(arcs_from_heads(heads), scores[0], tree)
+
+
+def test_walks_that_take_too_long_are_drawn_in_another_way():
+    """Two words that prefer each other by e^40 would walk for ages; the distribution is the same."""
+    scores = torch.zeros(1, 3, 4)
+    scores[0, 0, 2] = scores[0, 1, 1] = 40.0
+    tree = DependencyTree(projective=False)
+    assert wilson.PATIENCE < 1e6
+    samples = tree.sample(scores, None, 3000, torch.Generator().manual_seed(1))
+    assert_follows(samples[:, 0], scores[0], tree)
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e4])
+def test_samples_of_extreme_scores_are_trees(tree, scale):
+    scores = torch.randn(8, 12, 13) * scale
+    samples = tree.sample(scores, None, 3)
+    heads = samples.argmax(3).flatten(0, 1)
+    assert is_tree(heads, tree.projective, tree.single_root).all()
+    # Whatever is worse than the best tree by much has no chance at all.
+    assert (tree.score(tree.argmax(scores), scores) - tree.score(samples[0], scores)).max() < 50
+
+
+def test_a_seeded_generator_repeats_whatever_the_number_of_threads(tree):
+    scores, before, drawn = torch.randn(64, 25, 26), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            drawn.append(tree.sample(scores, None, 2, torch.Generator().manual_seed(7)))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], tree.sample(scores, None, 2, torch.Generator().manual_seed(8)))
+
+
+def test_torch_manual_seed_decides_where_no_generator_is_given(tree):
+    scores = torch.randn(2, 6, 7)
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        drawn.append(tree.sample(scores, None, 5))
+    assert torch.equal(*drawn)
+
+
+def test_a_row_of_a_batch_draws_what_its_seed_says_whatever_its_neighbours():
+    scores, seeds = torch.randn(20, 8, 9), torch.arange(20)[None]
+    tree = (True, False)
+    whole = torch.ops.hf_latent.tree_sample(scores, None, seeds, *tree)
+    half = torch.ops.hf_latent.tree_sample(scores[10:], None, seeds[:, 10:], *tree)
+    assert torch.equal(whole[:, 10:], half)
+
+
+def test_both_random_number_generators_are_the_same():
+    """SplitMix64's published first outputs for seed 0, as fractions of 2^64."""
+    first = torch.tensor([0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F], dtype=torch.float64) / 2.0**64
+    torch.testing.assert_close(random.uniforms(torch.tensor(0), 3), first, rtol=0, atol=1e-15)
+    numbers = random.uniforms(torch.arange(10_000), 2)
+    assert (numbers >= 0).all()
+    assert (numbers < 1).all()
+    assert abs(numbers.mean().item() - 0.5) < 0.01
+
+
+def test_categorical_samples():
+    scores, lengths = torch.randn(3, 4), torch.tensor([4, 2, 0])
+    samples = Categorical().sample(scores, lengths, DRAWS, torch.Generator().manual_seed(1))
+    expected = Categorical().marginals(scores, lengths)
+    torch.testing.assert_close(samples.mean(0), expected, rtol=0, atol=0.02)
+    assert torch.equal(samples.sum(2), (lengths > 0).float().expand(DRAWS, 3))
+
+
+def test_no_samples_is_an_error(tree):
+    with pytest.raises(ValueError, match="`num_samples` must be an integer of at least 1, got 0"):
+        tree.sample(torch.randn(1, 2, 3), num_samples=0)
