@@ -137,3 +137,14 @@ def test_demo(run, tmp_path):
     assert results["accuracy"]["with a latent tree"] > 0.9
     assert results["accuracy"]["the same network without a tree"] == pytest.approx(0.5, abs=0.05)
     assert (tmp_path / "trees.svg").is_file()
+
+
+def test_the_benchmark_measures_what_is_installed(run, tmp_path, capsys):
+    run("benchmarks/inference", "--output_dir", tmp_path, "--sizes", "2x3", "3x4", "--seconds", "0.02")
+    rows = json.loads((tmp_path / "inference.json").read_text())["rows"]
+    assert {(row["batch"], row["n"]) for row in rows} == {(2, 3), (3, 4)}
+    assert all(row["milliseconds"]["hf_latent"] > 0 for row in rows)
+    assert any(isinstance(row["milliseconds"].get("torch-struct"), float) for row in rows)
+    table = (tmp_path / "inference.txt").read_text().split("\n\n")[0].splitlines()
+    assert len({line.index("batch × n") for line in table[:1]}) == 1
+    assert "hf_latent" in capsys.readouterr().out
