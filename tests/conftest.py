@@ -8,10 +8,12 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from hf_latent import DependencyTree
+from hf_latent import DependencyTree, list_estimators
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Those that work on trees of any size.
+TREE_ESTIMATORS = [name for name in list_estimators() if name not in ("reinmax", "expected_loss")]
 TREES = [DependencyTree(projective, single_root) for projective in (True, False) for single_root in (False, True)]
 
 

@@ -166,3 +166,44 @@ def test_hostile_input(batch, n, columns, dtype, special, lengths, tree, operati
     else:
         named = bool(value.isfinite().all())
     assert named
+
+
+@pytest.mark.parametrize("operation", ["log_partition", "marginals", "sparsemap", "argmax"])
+def test_forward_mode_derivatives_are_refused(operation):
+    """torch's operators in Python have none, and would answer 0."""
+    scores = torch.randn(1, 3, 4)
+    with pytest.raises(NotImplementedError, match=r"no forward-mode derivatives .* use `backward\(\)`"):
+        torch.func.jvp(getattr(DependencyTree(), operation), (scores,), (torch.ones_like(scores),))
+
+
+def test_a_start_that_is_no_structure():
+    tree, scores = hf_latent.DependencyTree(False), torch.randn(2, 2, 3)
+    for start in (torch.zeros(2, 2, 3), torch.full((2, 2, 3), torch.nan), torch.full((2, 2, 3), 1 / 3)):
+        with pytest.raises(ValueError, match=r"`start` must be structures that there are, but start\[0\] is none"):
+            tree.sparsemap(scores, start=start)
+    categorical = hf_latent.Categorical()
+    for operation in (categorical.sparsemap, categorical.sparsemap_solution):
+        with pytest.raises(ValueError, match=r"`start` must be structures that there are, but start\[1\] is none"):
+            operation(torch.randn(2, 3), start=torch.tensor([[0.0, 1, 0], [1, 1, 1]]))
+        with pytest.raises(ValueError, match="`start` must be structures, a tensor of shape"):
+            operation(torch.randn(2, 3), start="argmax")
+    start = torch.tensor([[0.0, 1, 0], [1, 0, 0]], requires_grad=True)
+    assert not categorical.sparsemap_solution(torch.randn(2, 3), start=start).point.requires_grad
+
+
+def test_no_categories_and_no_batch():
+    empty = hf_latent.Categorical().top_k(torch.zeros(2, 0), k=2)
+    assert empty.scores.tolist() == [[0, -torch.inf]] * 2
+    assert DependencyTree().argmax(torch.zeros(0, 3, 4), []).shape == (0, 3, 4)
+
+
+def test_a_score_of_whatever_size_is_noticed():
+    for value in (-1e300, -1.0625e300, 1e300, -1e101):
+        scores = torch.zeros(1, 3, 4, dtype=torch.float64)
+        scores[0, 1, 0] = value
+        for projective in (True, False):
+            tree = hf_latent.DependencyTree(projective)
+            for operation in (tree.argmax, tree.marginals, tree.log_partition, tree.sparsemap, tree.sample):
+                if value != -1.0625e300 or operation == tree.sparsemap:
+                    with pytest.raises(ValueError, match="`scores` must be finite"):
+                        operation(scores)

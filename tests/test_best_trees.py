@@ -74,3 +74,10 @@ def test_the_other_scores_are_named_in_errors(tree):
         tree.kl_divergence(torch.randn(1, 2, 3), torch.randn(1, 3, 4))
     with pytest.raises(ValueError, match=r"`other` must be finite .* but other\[0, 0, 0\] is nan"):
         tree.kl_divergence(torch.randn(1, 2, 3), torch.full((1, 2, 3), torch.nan))
+
+
+def test_scores_at_the_limit_lose_no_tree(tree):
+    for scores in (torch.full((1, 3, 4), -1e100, dtype=torch.float64), torch.zeros(1, 3, 4, dtype=torch.float64)):
+        scores[0, :, 0] = -6e99
+        count = len(tree.enumerate(3))
+        assert tree.top_k(scores, None, 20).scores.isfinite().sum() == count

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from conftest import TREE_ESTIMATORS
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -18,7 +19,7 @@ from transformers import (
     pipeline,
 )
 
-from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, LatentTreeModel, list_estimators
+from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, LatentTreeModel
 from hf_latent.models.bilstm import word_tokenizer
 
 TEXTS = ["a good film", "not a very unwatchable film , bad .", "good", ""]
@@ -33,7 +34,7 @@ def encode(tokenizer, texts=TEXTS):
     return tokenizer(texts, padding=True, return_tensors="pt")
 
 
-@pytest.mark.parametrize("estimator", [None, *list_estimators()])
+@pytest.mark.parametrize("estimator", [None, *TREE_ESTIMATORS])
 @pytest.mark.parametrize("encoder", ["bert", "bilstm"])
 def test_forward_and_backward(estimator, encoder, tiny_bert, wordpiece):
     base, tokenizer = tiny_bert, wordpiece
@@ -341,7 +342,7 @@ def test_training_in_inference_mode_says_what_to_do(tiny_bert, wordpiece):
         model(**encode(wordpiece), labels=torch.tensor([0, 1, 1, 0]))
 
 
-@pytest.mark.parametrize("estimator", list_estimators())
+@pytest.mark.parametrize("estimator", TREE_ESTIMATORS)
 def test_a_row_of_nothing_but_padding(tiny_bert, wordpiece, estimator):
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator=estimator).train()
     batch = {"input_ids": torch.tensor([[2, 5, 6, 3], [0, 0, 0, 0]]), "attention_mask": torch.tensor([[1] * 4, [0] * 4])}

@@ -54,6 +54,7 @@ def test_a_sentence_of_512_words(tree):
     assert_sound(tree, torch.randn(1, 512, 513), torch.tensor([512]))
 
 
+@pytest.mark.slow
 def test_a_sentence_of_512_words_with_extreme_scores(tree):
     assert_sound(tree, (torch.randn(1, 512, 513) * 1e4).clamp(-1e4, 1e4), torch.tensor([512]))
 

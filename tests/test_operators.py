@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from conftest import TREE_ESTIMATORS
 from transformers import BertModel
 
-from hf_latent import DependencyTree, LatentTreeForSequenceClassification, list_estimators
+from hf_latent import DependencyTree, LatentTreeForSequenceClassification
 from hf_latent.inference import operators
 from hf_latent.models.bilstm.configuration_bilstm import BiLstmConfig
 from hf_latent.models.bilstm.modeling_bilstm import BiLstmModel
@@ -33,10 +34,15 @@ def test_opcheck(kind, lengths):
         assert set(results.values()) == {"SUCCESS"}, (operator, results)
 
 
-def _agrees_when_compiled(model, fullgraph=True, **inputs):
+def _agrees_when_compiled(model, fullgraph=True, agrees=True, **inputs):
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=fullgraph)
     plain, traced = model(**inputs), compiled(**inputs)
+    if not agrees:  # a compiled graph draws random numbers of its own
+        traced.loss.backward()
+        assert traced.loss.isfinite()
+        assert (traced.arcs.sum(2) - 1)[:, :2].abs().max() < 1e-5
+        return
     torch.testing.assert_close(traced.logits, plain.logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(traced.loss, plain.loss, rtol=1e-5, atol=1e-5)
     n = plain.arcs.shape[1]
@@ -55,8 +61,14 @@ def _agrees_when_compiled(model, fullgraph=True, **inputs):
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5)
 
 
+# The others take as long and are much the same.
+SOME = ["marginals", "perturb_and_map", "sparsemap", "spigot"]
+
+
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-@pytest.mark.parametrize("estimator", list_estimators())
+@pytest.mark.parametrize(
+    "estimator", [name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in TREE_ESTIMATORS]
+)
 def test_a_model_compiles_into_one_graph(tiny_bert: BertModel, estimator, training):
     tiny_bert.config.hidden_dropout_prob = tiny_bert.config.attention_probs_dropout_prob = 0.0
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, estimator=estimator, num_labels=2, dropout=0.0)
@@ -66,7 +78,9 @@ def test_a_model_compiles_into_one_graph(tiny_bert: BertModel, estimator, traini
             module.p = 0.0
     word_ids = torch.tensor([[-1, 0, 0, 1, 2, 3, -1], [-1, 0, 1, 1, -1, -1, -1], [-1, 0, 1, 2, 3, 4, -1]])
     labels = torch.tensor([0, 1, 0])
-    _agrees_when_compiled(model, input_ids=torch.randint(5, 16, (3, 7)), word_ids=word_ids, labels=labels)
+    inputs = {"input_ids": torch.randint(5, 16, (3, 7)), "word_ids": word_ids, "labels": labels}
+    is_random = estimator in ("imle", "perturb_and_map", "perturbed_marginals", "score_function")
+    _agrees_when_compiled(model, agrees=not (is_random and training), **inputs)
 
 
 def test_a_bilstm_model_compiles_around_its_lstm():

@@ -114,6 +114,7 @@ def test_no_convergence_is_reported(tree):
         solution = tree.sparsemap_solution(scores, max_iter=2)
     assert not solution.converged.any()
     assert (solution.gap > 0).all()
+    assert solution.gap.isfinite().all()
     torch.testing.assert_close(solution.point.sum(2), torch.ones(3, 12))
 
 
@@ -180,3 +181,10 @@ def test_hostile_calls():
 @pytest.mark.slow
 def test_100000_hostile_calls():
     run_hostile_calls(100_000, seed=2)
+
+
+def test_a_vertex_that_is_the_projection_needs_one_iteration(tree):
+    scores = tree.argmax(torch.randn(2, 5, 6)) * 100
+    solution = tree.sparsemap_solution(scores, max_iter=1)
+    assert solution.converged.all()
+    assert torch.equal(solution.point, scores / 100)

@@ -120,3 +120,21 @@ def test_categorical_samples():
 def test_no_samples_is_an_error(tree):
     with pytest.raises(ValueError, match="`num_samples` must be an integer of at least 1, got 0"):
         tree.sample(torch.randn(1, 2, 3), num_samples=0)
+
+
+def test_rare_trees_are_not_rarer_where_walks_give_up():
+    """Two words that lead back to each other nearly always: a walk often gives up, which must not say how it is drawn then."""
+    chance = 3.5e-3
+    far = torch.tensor((1 - chance) / chance).log().item()
+    scores = torch.tensor([[[0.0, 0.0, far], [1.0, far + 0.8, 0.0]]])
+    tree, draws = DependencyTree(projective=False), 400_000
+    samples = tree.sample(scores.expand(draws // 4, 2, 3), None, 4, torch.Generator().manual_seed(1)).flatten(0, 1)
+    both = samples[:, :, 0].sum(1) == 2
+    expected = tree.log_prob(torch.tensor([[[1.0, 0, 0], [1, 0, 0]]]), scores).exp().item()
+    assert abs(both.double().mean() - expected) < 5 * (expected / draws) ** 0.5
+
+
+def test_what_is_drawn_is_a_tree_also_where_scores_have_no_digits_left(tree):
+    scores = torch.randint(-1, 3, (400, 4, 5), generator=torch.Generator().manual_seed(1)).double() * 1e16
+    heads = tree.sample(scores, None, 5).argmax(3).flatten(0, 1)
+    assert is_tree(heads, tree.projective, tree.single_root).all()

@@ -8,6 +8,7 @@ import entmax
 import pytest
 import torch
 import torch_struct
+from conftest import TREE_ESTIMATORS
 
 from hf_latent import Categorical, DependencyTree, Structure, get_estimator
 from hf_latent.structures import conversions
@@ -96,7 +97,7 @@ def test_no_graph_is_kept_under_no_grad():
         assert not Subsets().marginals(torch.randn(2, 5, requires_grad=True)).requires_grad
 
 
-@pytest.mark.parametrize("estimator", ["marginals", "sparsemap", "ste_identity", "spigot", "spigot_ce", "spigot_eg"])
+@pytest.mark.parametrize("estimator", [*TREE_ESTIMATORS, "expected_loss"])
 def test_every_estimator_works_on_a_users_structure(estimator):
     scores = torch.randn(3, 5, requires_grad=True)
     goal = torch.rand(3, 5)
@@ -138,3 +139,47 @@ def test_conversion_to_torch_struct_has_heads_in_rows():
     heads = torch.tensor([[2, 0, 2]])  # words 1 and 3 hang from word 2
     expected = torch.tensor([[[0.0, 0, 0], [1, 1, 1], [0, 0, 0]]])
     assert torch.equal(conversions.to_torch_struct(conversions.arcs_from_heads(heads)), expected)
+
+
+def test_categories_with_scores_as_large_as_float32_goes():
+    """What fills the padding must lie below all of them."""
+    scores, lengths = torch.tensor([[-1e38, -1e38, 0.0], [0.0, torch.finfo(torch.float32).min, 9.0]]), torch.tensor([2, 2])
+    structure = Categorical()
+    assert structure.argmax(scores, lengths).tolist() == [[1, 0, 0], [1, 0, 0]]
+    assert structure.marginals(scores, lengths).tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
+    assert structure.sparsemap(scores, lengths).tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
+    assert structure.sample(scores, lengths, 3).sum() == 6
+    assert structure.top_k(scores, lengths, 3).scores[:, 1].isfinite().all()
+    assert structure.log_partition(scores, lengths).tolist() == pytest.approx([-1e38, 0.0])
+
+
+def test_a_users_structure_in_inference_mode():
+    scores = torch.randn(2, 5)
+    expected = Subsets().marginals(scores)
+    with torch.inference_mode():
+        assert torch.equal(Subsets().marginals(scores), expected)
+        assert Subsets().entropy(scores).isfinite().all()
+
+
+def test_padding_leaves_no_mark_on_the_gradient_of_a_structure():
+    z = torch.rand(1, 3, requires_grad=True)
+    Categorical().score(z, torch.tensor([[1.0, 2.0, -torch.inf]]), torch.tensor([2])).sum().backward()
+    assert z.grad.tolist() == [[1, 2, 0]]
+
+
+def test_kl_between_scores_at_the_limit():
+    scores = torch.full((1, 3), 1e100, dtype=torch.float64)
+    assert Categorical().kl_divergence(scores, -scores) == 0
+
+
+def test_a_users_structure_samples_and_finds_the_best():
+    structure, lengths = Subsets(), torch.tensor([5, 3])
+    scores = torch.randn(2, 5, dtype=torch.float64)
+    samples = structure.sample(scores, lengths, 20_000, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(samples.mean(0), structure.marginals(scores, lengths), rtol=0, atol=0.02)
+    best = structure.top_k(scores, lengths, 4)
+    assert torch.equal(best.structures[:, 0], structure.argmax(scores, lengths))
+    assert best.scores[1].isfinite().tolist() == [True, True, True, False]
+    solution = structure.sparsemap_solution(scores, lengths)
+    torch.testing.assert_close(solution.point, structure.sparsemap(scores, lengths))
+    assert solution.converged.all()

@@ -1,6 +1,14 @@
 """How the gradient gets through the choice."""
 
-from hf_latent.estimators import pulled_back, relaxations
+from hf_latent.estimators import (
+    expected_loss,
+    finite_differences,
+    perturbations,
+    pulled_back,
+    relaxations,
+    score_function,
+    soft_twins,
+)
 from hf_latent.estimators.estimator import (
     Estimator,
     Latent,
@@ -15,11 +23,16 @@ __all__ = [
     "Estimator",
     "Latent",
     "TaskLoss",
+    "expected_loss",
+    "finite_differences",
     "get_estimator",
     "list_estimators",
+    "perturbations",
     "pulled_back",
     "register_estimator",
     "relaxations",
+    "score_function",
+    "soft_twins",
     "spigot",
     "ste_identity",
 ]

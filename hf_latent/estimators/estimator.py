@@ -19,7 +19,7 @@ class Latent(NamedTuple):
     Attributes:
         value: what the decoder sees, of the shape of the scores: a vertex z, or a point μ of the polytope.
         loss: `(batch,)`, to be added to each example's loss. Its gradient with respect to the scores is the surrogate
-            gradient; its value is 0, so that the loss reported stays the downstream loss.
+            gradient; its value is 0, so that the loss reported stays the downstream loss (`expected_loss` apart).
     """
 
     value: Tensor
@@ -88,7 +88,7 @@ def get_estimator(name: str, **options: Any) -> Estimator:
     if name not in _REGISTRY:
         raise ValueError(f"Unknown estimator {name!r}. The known ones are: {', '.join(list_estimators())}.")
     cls, fixed = _REGISTRY[name]
-    known = [field.name for field in dataclasses.fields(cls) if field.name not in fixed]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in fixed]  # type: ignore[arg-type]
     for option in options:
         if option not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -107,3 +107,9 @@ def check_positive(name: str, value: object) -> None:
     """Raises unless `value` is a positive, finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a positive, finite number, got {value!r}.")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises unless `value` is one of the `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")

@@ -20,25 +20,42 @@ class Relaxation(Estimator):
 @register_estimator("marginals")
 @dataclass(frozen=True)
 class Marginals(Relaxation):
-    """Structured attention (Kim et al. 2017): the decoder sees the expectation Marg(s) of the choice."""
+    """Structured attention (Kim et al. 2017): the decoder sees the expectation Marg(s / temperature) of the choice.
+
+    Attributes:
+        temperature: low, and it is nearly the best structure; high, and it is nearly the mean of all.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.marginals(scores, lengths)
+        return structure.marginals(_tempered(scores, self.temperature), lengths).to(scores.dtype)
 
 
 @register_estimator("sparsemap")
 @dataclass(frozen=True)
 class SparseMAP(Relaxation):
-    """The decoder sees the projection Π_M(s), a combination of a few structures (Niculae et al. 2018).
+    """The decoder sees the projection Π_M(s / temperature), a combination of a few structures (Niculae et al. 2018).
 
     Attributes:
+        temperature: low, and it is the best structure; high, and it is a combination of many.
         tol: the duality gap at which the projection stops; see `Structure.sparsemap`.
     """
 
+    temperature: float = 1.0
     tol: float = 1e-4
 
     def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
         check_positive("tol", self.tol)
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.sparsemap(scores, lengths, self.tol)
+        return structure.sparsemap(_tempered(scores, self.temperature), lengths, self.tol).to(scores.dtype)
+
+
+def _tempered(scores: Tensor, temperature: float) -> Tensor:
+    """In float64 where anything is divided: half precision has no room for it."""
+    return scores if temperature == 1 else scores.double() / temperature

@@ -37,6 +37,11 @@ def spigot(structure: Structure, scores: Tensor, lengths: Tensor | None = None, 
     return _StraightThrough.apply(scores, structure, lengths, step_size, True)
 
 
+def with_gradient_of(soft: Tensor, hard: Tensor) -> Tensor:
+    """The value of `hard`, to the last bit, with the gradient of `soft`."""
+    return hard.detach() + (soft - soft.detach())
+
+
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, structure: Structure, lengths: Tensor, step_size: float, project: bool) -> Tensor:

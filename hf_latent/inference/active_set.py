@@ -41,7 +41,8 @@ class SparseMAPSolution(NamedTuple):
         structures: `(batch, count, *event)`, the structures that it is made of; 0 where a row has fewer.
         weights: `(batch, count)`, positive, summing to 1 in each row; 0 where a row has fewer.
         gap: `(batch,)`, the duality gap: half the squared distance to the true projection is at most this.
-        converged: `(batch,)`, False where `max_iter` was reached before the gap was small enough.
+        converged: `(batch,)`, False where `max_iter` was reached before the gap was small enough. (Where scores are so large
+            that rounding hides what is left to gain, 1e13 and more, it is True as soon as no vertex is new.)
     """
 
     point: Tensor

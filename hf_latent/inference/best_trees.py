@@ -44,13 +44,15 @@ def _in_order(scores: Tensor, projective: bool, single_root: bool):  # type: ign
         return
     words = torch.arange(n, device=scores.device)
     tie_breaker = itertools.count()
+    # What is forbidden has to lie far below all else: where scores are nearly as large, both are made smaller.
+    comparable = scores * 2.0**-100 if scores.abs().amax() > LARGEST_SCORE * 2.0**-50 else scores
     queue: list[tuple[float, int, Tensor, int, Tensor]] = []
 
     def push(allowed: Tensor, split: Tensor) -> None:
         """The best tree of each set, `allowed (sets, n, n + 1)`, that has one; `split (sets,)` is where it is split next."""
         chunk = max(1, LARGEST_CHUNK // (n * (n + 1)))
         for some, at in zip(allowed.split(chunk), split.split(chunk), strict=True):
-            heads = _best_heads(scores.where(some, -LARGEST_SCORE), projective, single_root)
+            heads = _best_heads(comparable.where(some, -LARGEST_SCORE), projective, single_root)
             possible = some.gather(2, heads[:, :, None])[:, :, 0].all(1)
             totals = scores.expand(len(heads), -1, -1).gather(2, heads[:, :, None]).sum((1, 2))
             found = zip(possible.tolist(), totals.tolist(), heads, at.tolist(), some, strict=True)

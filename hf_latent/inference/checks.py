@@ -49,7 +49,7 @@ def check_lengths(lengths: object, batch: int, device: torch.device, name: str =
     """`lengths` as int64 on `device`, if they are integers of shape `(batch,)`. Their values: see `check_range`."""
     if not isinstance(lengths, Tensor):
         try:
-            lengths = torch.as_tensor(lengths)
+            lengths = torch.as_tensor(lengths if batch else [], dtype=None if batch else torch.int64)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"`{name}` must be an integer tensor of shape ({batch},), got {describe(lengths)}.") from None
     if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from hf_latent.inference import active_set
 from hf_latent.inference.best_trees import best_trees
@@ -46,6 +47,12 @@ def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor
         raise ValueError(
             f"`scores` must have shape (batch, n, n + 1): a row for each word, a column for ROOT (first) and each word as a "
             f"head; got {describe(scores)}. `hf_latent.structures.conversions` turns other layouts into this one."
+        )
+    if sees_values() and forward_ad.unpack_dual(scores).tangent is not None:
+        # torch's operators in Python have backward derivatives only, and would give 0 here.
+        raise NotImplementedError(
+            "Trees have no forward-mode derivatives (`torch.func.jvp`, `torch.autograd.forward_ad`): use `backward()` or "
+            "`torch.autograd.grad`."
         )
     return scores, None if lengths is None else check_lengths(lengths, scores.shape[0], scores.device)
 
@@ -333,7 +340,8 @@ def _sparsemap_elsewhere(
         positions = torch.arange(n, device=scores.device)
         # Words beyond the sentence hang from the one before, so that they count neither as roots nor as crossing.
         heads = torch.where(positions < lengths[:, None], start.argmax(2), positions)
-        valid = is_tree(heads, projective, single_root)
+        same = (start == torch.nn.functional.one_hot(heads, n + 1)).all(2) | (positions >= lengths[:, None])
+        valid = is_tree(heads, projective, single_root) & same.all(1)
         if not valid.all():
             complain_of_start(int((~valid).nonzero()[0]))
     # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.

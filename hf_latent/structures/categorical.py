@@ -22,12 +22,15 @@ class Categorical(Structure):
     """
 
     def _masked(self, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores in float32 or better that are finite everywhere, the mask, and the rows with nothing to choose."""
+        """Scores in float32 or better, -inf where there is no category, the mask, and the rows with nothing to choose.
+
+        Those rows are all 0, so that nothing becomes NaN.
+        """
         scores, lengths = self.check(scores, lengths)
         mask = self.mask(scores, lengths)
         exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        # Far below all that counts; not infinite, so that a row of nothing but padding has no NaN.
-        return exact.masked_fill(~mask, torch.finfo(exact.dtype).min / 4), mask, (lengths == 0)[:, None]
+        empty = (lengths == 0)[:, None]
+        return exact.masked_fill(~mask & ~empty, -torch.inf).masked_fill(empty, 0.0), mask, empty
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """e_k for the (first) highest score, `(batch, k)`; no gradient."""
@@ -57,6 +60,7 @@ class Categorical(Structure):
     ) -> Tensor:
         """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`; exact, whatever the tolerance."""
         check_stopping(tol, max_iter, scores)
+        self._check_start(start, scores, lengths)
         masked, mask, _ = self._masked(scores, lengths)
         if not masked.numel():
             return masked.to(scores.dtype)
@@ -87,6 +91,8 @@ class Categorical(Structure):
         check_count("k", k)
         masked, mask, empty = self._masked(scores.detach(), lengths)
         count = min(k, masked.shape[1])
+        if not masked.shape[1]:
+            return super().top_k(scores, lengths, k)
         best = masked.topk(count, dim=1)
         chosen = torch.nn.functional.one_hot(best.indices, masked.shape[1]) * mask[:, None, :]
         exists = mask.gather(1, best.indices)
@@ -100,5 +106,5 @@ class Categorical(Structure):
         return result
 
     def enumerate(self, size: int) -> Tensor:
-        """The `size` unit vectors, `(size, size)`."""
-        return torch.eye(size)
+        """The `size` unit vectors, `(size, size)`; for size 0, the one empty choice."""
+        return torch.eye(size) if size else torch.zeros(1, 0)

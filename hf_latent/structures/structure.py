@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from hf_latent.inference.checks import (
     check_floating,
     check_lengths,
     check_range,
+    complain_of_start,
     describe,
     full_lengths,
     sees_values,
@@ -80,8 +82,10 @@ class Structure(ABC):
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Marg(s) = E[z] under p(z) ∝ exp(s·z) (Eq. 2): the gradient of `log_partition`."""
         differentiable = scores.requires_grad and torch.is_grad_enabled()
-        with torch.enable_grad():
-            tracked = scores if differentiable else scores.detach().requires_grad_()
+        # Inference mode has no gradients, but this one is a means, not an end.
+        is_inference = sees_values() and torch.is_inference_mode_enabled()
+        with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
+            tracked = scores if differentiable else scores.detach().clone().requires_grad_()
             total = self.log_partition(tracked, lengths).sum()
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
         return gradient
@@ -106,8 +110,8 @@ class Structure(ABC):
             start: structures to begin at, of the shape of `scores`, if some are known that lie near the solution; by default
                 the best ones. Saves time, and changes the result by no more than `tol` allows.
         """
+        first = self._check_start(start, scores, lengths)
         exact, oracle, tol = self._projection(scores, lengths, tol, max_iter)
-        first = None if start is None else start.to(exact).flatten(1)
         return active_set.sparsemap(exact, oracle, tol, max_iter, first).view(scores.shape).to(scores.dtype)
 
     def sparsemap_solution(
@@ -122,8 +126,11 @@ class Structure(ABC):
 
         The arguments are those of `sparsemap`.
         """
+        first = self._check_start(start, scores, lengths)
         exact, oracle, tol = self._projection(scores.detach(), lengths, tol, max_iter)
-        found = active_set.project(exact, oracle, tol, max_iter, None if start is None else start.to(exact).flatten(1))
+        found = active_set.project(exact, oracle, tol, max_iter, first)
+        if not found.converged.all():
+            active_set.warn_of_gap(max_iter)
         return active_set.SparseMAPSolution(
             found.point.view(scores.shape).clamp(0, 1).to(scores.dtype),
             found.vertices.view(*found.weights.shape, *scores.shape[1:]).to(scores.dtype),
@@ -131,6 +138,18 @@ class Structure(ABC):
             found.gap,
             found.converged,
         )
+
+    def _check_start(self, start: object, scores: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
+        if start is None:
+            return None
+        if not isinstance(start, Tensor) or start.shape != scores.shape:
+            raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
+        start = start.detach().double()
+        same = (self.argmax(2 * start.nan_to_num() - 1, lengths) == start).flatten(1).all(1)
+        if not same.all():
+            complain_of_start(int((~same).nonzero()[0]))
+        return start.flatten(1)
 
     def _projection(
         self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int
@@ -156,7 +175,7 @@ class Structure(ABC):
         """
         check_count("num_samples", num_samples)
         result = scores.detach().new_zeros(num_samples, *scores.shape)
-        for row, vertices, values in self._enumerated(scores, lengths):
+        for row, vertices, values in self.enumerate_rows(scores, lengths):
             chances = values.softmax(0).to(generator.device if generator is not None else "cpu")
             drawn = torch.multinomial(chances, num_samples, replacement=True, generator=generator)
             result[:, row] = vertices[drawn.to(vertices.device)]
@@ -169,13 +188,13 @@ class Structure(ABC):
             scores.detach().new_zeros(scores.shape[0], k, *scores.shape[1:]),
             scores.detach().new_full((scores.shape[0], k), -torch.inf, dtype=torch.promote_types(scores.dtype, torch.float32)),
         )
-        for row, vertices, values in self._enumerated(scores, lengths):
+        for row, vertices, values in self.enumerate_rows(scores, lengths):
             best = values.topk(min(k, len(values)))
             result.structures[row, : len(best.indices)] = vertices[best.indices]
             result.scores[row, : len(best.indices)] = best.values.to(result.scores.dtype)
         return result
 
-    def _enumerated(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def enumerate_rows(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """For each row: its number, all of Z in the shape of `scores[row]`, and the score of each."""
         scores, lengths = self.check(scores.detach(), lengths)
         exact = scores.double().masked_fill(~self.mask(scores, lengths), 0.0)
@@ -201,7 +220,8 @@ class Structure(ABC):
         """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
         exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
         value = self.log_partition(theirs, lengths) - self.log_partition(exact, lengths)
-        value = value + self.score(self.marginals(exact, lengths), exact - theirs, lengths)
+        marginals = self.marginals(exact, lengths)
+        value = value + self.score(marginals, exact, lengths) - self.score(marginals, theirs, lengths)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def _other(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> Tensor:
@@ -228,7 +248,7 @@ class Structure(ABC):
             raise ValueError(f"`z` must have the shape of `scores`, {tuple(scores.shape)}, got {tuple(z.shape)}.")
         mask = self.mask(scores, lengths)
         exact = torch.promote_types(scores.dtype, torch.float32)
-        product = (scores.to(exact) * z.to(exact)).masked_fill(~mask, 0.0)
+        product = scores.to(exact).masked_fill(~mask, 0.0) * z.to(exact).masked_fill(~mask, 0.0)
         return product.flatten(1).sum(1)
 
 

@@ -18,6 +18,8 @@ from hf_latent.inference.reference.masking import arc_mask
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
 
+OTHER_SEED = 0x2545F4914F6CDD1D
+
 Kind = tuple[bool, bool]  # projective, single_root
 
 
@@ -33,7 +35,7 @@ class Batch:
             self.sizes = np.full(count, n)
             self.order = np.arange(count)
         else:
-            self.sizes = lengths.numpy()
+            self.sizes = lengths.contiguous().numpy()
             check_range(lengths, n)
             self.order = np.argsort(-self.sizes, kind="stable")
 
@@ -150,7 +152,8 @@ def sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, kind: Kind) ->
     result = torch.from_numpy(heads)
     if rest := batch.rest():
         rows, scores, lengths = rest
-        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows], *kind)
+        # Other seeds: that a walk took long says something about the numbers that it was made of.
+        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows] ^ OTHER_SEED, *kind)
     return result
 
 
@@ -164,7 +167,14 @@ def sparsemap(
     """
     batch = Batch(scores, lengths)
     count, n = batch.values.shape[:2]
-    starts = np.full((count, n), -1) if start is None else _array(start).argmax(2)
+    starts = np.full((count, n), -1)
+    if start is not None:
+        arcs = _array(start)
+        starts = arcs.argmax(2)
+        inside = np.arange(n) < batch.sizes[:, None]
+        one_each = (np.take_along_axis(arcs, starts[:, :, None], 2)[:, :, 0] == 1) & (np.abs(arcs).sum(2) == 1)
+        if (inside & ~one_each).any():
+            complain_of_start(int(np.flatnonzero((inside & ~one_each).any(1))[0]))
     point, gaps = np.zeros_like(batch.values), np.zeros(count)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -205,7 +215,7 @@ def sparsemap_derivative(direction: Tensor, lengths: Tensor | None, heads: Tenso
     """
     values = _array(direction)
     result = np.zeros_like(values)
-    sizes = np.full(len(values), values.shape[1]) if lengths is None else lengths.numpy()
+    sizes = np.full(len(values), values.shape[1]) if lengths is None else lengths.contiguous().numpy()
     ends = np.concatenate([[0], np.cumsum(counts.numpy())])
     support, shares = heads.contiguous().numpy(), weights.contiguous().numpy()
 

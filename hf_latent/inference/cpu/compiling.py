@@ -10,9 +10,11 @@ from numba import njit
 
 logger = logging.getLogger("hf_latent")
 
-# A kernel contains the parts that it calls, so it is out of date when *any* file of this folder is another. (Numba by
-# itself looks at the file of the kernel alone, and would go on using the old code of the others after an upgrade.)
-_SOURCES = tuple((path.name, path.stat().st_mtime, path.stat().st_size) for path in sorted(Path(__file__).parent.glob("*.py")))
+# A kernel contains the parts that it calls, so it is out of date when *any* file of this folder is another, or the limits that
+# it checks for are. (Numba by itself looks at the file of the kernel alone, and would go on using the old code of the others
+# after an upgrade.)
+_FILES = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parents[1] / "checks.py"]
+_SOURCES = tuple((path.name, path.stat().st_mtime, path.stat().st_size) for path in _FILES)
 
 # Lets sums be reordered, so that loops become vector instructions; NaN and infinity keep their meaning.
 REORDER = {"nsz", "reassoc", "contract"}

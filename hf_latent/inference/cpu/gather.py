@@ -21,7 +21,7 @@ from hf_latent.inference.cpu.lanes import (
 # What a row of the batch can come to.
 DONE, NOT_FINITE, OUT_OF_RANGE, NOT_CONVERGED, NO_TREE = 0, 1, 2, 3, 4
 
-NO_ARC = -1e300  # stands where no arc may be
+NO_ARC = -1.0625e300  # stands where no arc may be; far beyond what scores can be
 
 
 @part

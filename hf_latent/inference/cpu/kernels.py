@@ -286,6 +286,8 @@ def sparsemap(  # type: ignore[no-untyped-def]
                 scales[slot] = active_set.score(shifted[slot], trees[0], n)
             else:
                 gaps[index], said = active_set.extend(rest[slot], n, trees, factor, shares, count, stop_at[slot])
+            if said == active_set.GOES_ON and iterations[slot] >= max_iter:
+                status[index], said = NOT_CONVERGED, active_set.CONVERGED  # as far as it may go
             if said == active_set.GOES_ON:
                 right[slot][count] = active_set.score(shifted[slot], trees[count], n) - scales[slot]
                 counts[slot] += 1
@@ -294,9 +296,7 @@ def sparsemap(  # type: ignore[no-untyped-def]
                     iterations[slot] += 1
                     counts[slot], dropped, said = active_set.improve(trees, factor, shares, right[slot], target, counts[slot])
                 active_set.subtract(shifted[slot], n, trees, shares, counts[slot], rest[slot])
-            if said == active_set.CONVERGED or iterations[slot] >= max_iter:
-                if said != active_set.CONVERGED:
-                    status[index] = NOT_CONVERGED
+            if said == active_set.CONVERGED:
                 count = counts[slot]
                 rest[slot] = 0.0
                 active_set.combine(trees[:count, :n], shares[:count], rest[slot])

@@ -5,6 +5,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from hf_latent.inference.enumeration import is_tree
 from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
 from hf_latent.inference.reference.masking import arc_mask, normalize
@@ -52,5 +53,12 @@ def marginals_derivative(scores: Tensor, lengths: Tensor, direction: Tensor, pro
 def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
     """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence; one for each of `seeds (samples, batch)`."""
     draws, (normalized, _) = uniforms(seeds, 2 * scores.shape[1]), normalize(scores, lengths)
-    drawn = [_sums(projective).sample(normalized, lengths, row, single_root) for row in draws]
-    return torch.stack(drawn)
+    drawn = torch.stack([_sums(projective).sample(normalized, lengths, row, single_root) for row in draws])
+    # Where scores are so large that their differences have no digits left (1e13 and more), what is drawn may be no tree.
+    positions = torch.arange(scores.shape[1], device=scores.device)
+    heads = torch.where(positions < lengths[:, None], drawn, positions).flatten(0, 1)
+    valid = is_tree(heads, projective, single_root).view(drawn.shape[:2])
+    if valid.all():
+        return drawn
+    best = argmax(scores, lengths, projective, single_root).argmax(2)
+    return torch.where(valid[:, :, None] | (positions >= lengths[:, None]), drawn, best)

@@ -1,0 +1,60 @@
+"""Minimum risk: the expected loss itself, by enumeration; for small sets, and the truth that others are held to."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, register_estimator
+from hf_latent.estimators.task_losses import losses_of, needs_task_loss
+from hf_latent.inference.checks import check_count
+from hf_latent.structures import Structure
+
+
+@register_estimator("expected_loss")
+@dataclass(frozen=True)
+class ExpectedLoss(Estimator):
+    """Σ_z p(z) L(z), exactly, for the scores and for the decoder. At evaluation, MAP(s).
+
+    Attributes:
+        largest: how many structures a row may have; each costs a pass through the decoder.
+    """
+
+    largest: int = 1000
+
+    def __post_init__(self) -> None:
+        check_count("largest", self.largest)
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        """See `Estimator`. The loss that is returned has a value here: what the expected loss differs by from that of MAP(s).
+
+        Raises:
+            ValueError: no `task_loss`, or more structures than `largest`.
+        """
+        task_loss = needs_task_loss(self.name, task_loss)
+        value = structure.argmax(scores, lengths)
+        expected = torch.zeros(len(scores), device=scores.device)
+        for structures, log_probs in every_structure(structure, scores, lengths, self.largest):
+            expected = expected + log_probs.exp() * losses_of(task_loss, structures, differentiable=True)
+        return Latent(value, expected - losses_of(task_loss, value, differentiable=True))
+
+
+def every_structure(structure: Structure, scores: Tensor, lengths: Tensor | None, largest: int):  # type: ignore[no-untyped-def]
+    """All structures of all rows, one of each row at a time: `(batch, *event)`, and log p of each, `(batch,)`, with gradient.
+
+    Rows that have fewer than others repeat their last one, with probability 0.
+    """
+    rows = [vertices for _, vertices, _ in structure.enumerate_rows(scores, lengths)]
+    most = max((len(row) for row in rows), default=0)
+    if most > largest:
+        raise ValueError(
+            f"Estimator 'expected_loss' goes through all structures of a row, of which there are {most}, more than `largest` "
+            f"({largest}). Use 'score_function', which samples them, or raise `largest`."
+        )
+    for turn in range(most):
+        chosen = torch.stack([row[min(turn, len(row) - 1)] for row in rows])
+        log_probs = structure.log_prob(chosen, scores, lengths)
+        over = torch.tensor([turn >= len(row) for row in rows], device=scores.device)
+        yield chosen, log_probs.masked_fill(over, -torch.inf)

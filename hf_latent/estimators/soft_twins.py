@@ -1,0 +1,89 @@
+"""A hard choice whose backward pass is that of a soft twin: the decoder sees a vertex, the gradient goes through a point."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_positive, no_loss, register_estimator
+from hf_latent.estimators.straight_through import with_gradient_of
+from hf_latent.structures import Categorical, Structure
+
+
+@register_estimator("ste_marginals")
+@dataclass(frozen=True)
+class STEMarginals(Estimator):
+    """STE-S: MAP(s), with the gradient of Marg(s / temperature): the full Jacobian of the marginals times γ.
+
+    Attributes:
+        temperature: of the marginals in the backward pass.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        soft = structure.marginals(scores.double() / self.temperature, lengths)
+        return Latent(with_gradient_of(soft, structure.argmax(scores, lengths)).to(scores.dtype), no_loss(scores))
+
+
+@register_estimator("identity_with_projection")
+@dataclass(frozen=True)
+class IdentityWithProjection(Estimator):
+    """MAP(s), with the gradient of the scores brought to mean 0 and standard deviation 1 (Sahoo et al. 2023).
+
+    The choice does not change when all scores of a row grow by a constant or a factor, so the gradient has no part in these
+    directions either; beside that, it is the identity's.
+    """
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        checked, full = structure.check(scores, lengths)
+        mask = structure.mask(checked, full)
+        exact, weights = checked.double().masked_fill(~mask, 0.0).flatten(1), mask.flatten(1).double()
+        count = weights.sum(1, keepdim=True).clamp(min=1)
+        centred = (exact - (exact * weights).sum(1, keepdim=True) / count) * weights
+        deviation = (centred.square().sum(1, keepdim=True) / count).clamp(min=1e-12).sqrt()
+        soft = (centred / deviation).view(scores.shape)
+        return Latent(with_gradient_of(soft, structure.argmax(scores, lengths)).to(scores.dtype), no_loss(scores))
+
+
+@register_estimator("reinmax")
+@dataclass(frozen=True)
+class ReinMax(Estimator):
+    """A sample, with a gradient that is right to second order (Heun's method; Liu et al. 2023). One choice among k only.
+
+    Attributes:
+        temperature: of the softmax that the sample is mixed with. (In the paper, 1 or somewhat more.)
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        """See `Estimator`.
+
+        Raises:
+            ValueError: a structure other than `Categorical`.
+        """
+        if not isinstance(structure, Categorical):
+            raise ValueError(
+                f"Estimator 'reinmax' is defined for one choice among k (`Categorical()`), not for {structure!r}. For "
+                "structures, 'perturb_and_map' or 'ste_marginals' come closest."
+            )
+        exact = scores.double()
+        sample = structure.sample(exact, lengths)[0]
+        probabilities = structure.marginals(exact, lengths)
+        mixed = (sample + structure.marginals(exact / self.temperature, lengths)).detach() / 2
+        # The softmax whose value is `mixed` and whose gradient is taken with respect to the scores as they are.
+        twin = structure.marginals(mixed.clamp(min=torch.finfo(exact.dtype).tiny).log() + exact - exact.detach(), lengths)
+        return Latent(with_gradient_of(2 * twin - probabilities / 2, sample).to(scores.dtype), no_loss(scores))

@@ -1,0 +1,70 @@
+"""Running the rest of the network on a value in place of the choice: its losses and their gradient."""
+
+import torch
+from torch import Tensor
+
+from hf_latent.estimators.estimator import TaskLoss
+
+
+def needs_task_loss(name: str, task_loss: TaskLoss | None) -> TaskLoss:
+    """`task_loss`, or an error that says what to do without one."""
+    if task_loss is None:
+        raise ValueError(
+            f"Estimator {name!r} needs a `task_loss` (for a model: `labels`) in training, since it looks at the downstream "
+            "loss in its forward pass. Pass one, call `model.eval()` for inference, or use an estimator that needs none, such "
+            "as 'ste_marginals' or a relaxation."
+        )
+    return task_loss
+
+
+def losses_of(task_loss: TaskLoss, value: Tensor, differentiable: bool = False) -> Tensor:
+    """The loss of each example, `(batch,)`, with dropout as the forward pass after the estimator will draw it.
+
+    Raises:
+        ValueError: a `task_loss` that does not return one loss for each example.
+    """
+    if torch.compiler.is_compiling():  # the random state is not at hand in a compiled graph, which draws dropout anew
+        with torch.set_grad_enabled(differentiable):
+            return _checked(task_loss(value), value)
+    devices = [value.device] if value.device.type != "cpu" else []
+    with torch.set_grad_enabled(differentiable), torch.random.fork_rng(devices):
+        return _checked(task_loss(value), value)
+
+
+def gradient_of(task_loss: TaskLoss, value: Tensor) -> Tensor:
+    """γ(μ), the gradient of each example's loss at `value` (Eq. 8).
+
+    Raises:
+        ValueError: a `task_loss` that does not return one loss for each example, or does not depend on the value; a gradient
+            that is not finite.
+    """
+    if torch.compiler.is_compiling():  # this form alone can be traced
+        return torch.func.grad(lambda guess: _checked(task_loss(guess), guess).sum())(value.detach()).detach()
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "`torch.inference_mode()` rules out the gradients that this estimator takes in training. Call `model.eval()`, or "
+            "use `torch.no_grad()`."
+        )
+    value = value.detach().requires_grad_()
+    losses = losses_of(task_loss, value, differentiable=True)
+    if not losses.requires_grad:
+        raise ValueError("`task_loss` must depend on the value it is called with, in a differentiable way; it does not.")
+    (gradient,) = torch.autograd.grad(losses.sum(), value, allow_unused=True)
+    if gradient is None:
+        raise ValueError("`task_loss` must depend on the value it is called with; it does not use it.")
+    if not gradient.isfinite().all():
+        raise ValueError(
+            "The gradient of `task_loss` must be finite, and is not: the network has diverged. Lower the learning "
+            "rate or clip the gradients."
+        )
+    return gradient
+
+
+def _checked(losses: object, value: Tensor) -> Tensor:
+    if not isinstance(losses, Tensor) or losses.shape != value.shape[:1]:
+        got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"{type(losses).__name__}"
+        raise ValueError(
+            f"`task_loss` must return the loss of each example, shape ({value.shape[0]},), got {got}. "
+            'Compute the loss with `reduction="none"`.'
+        )
+    return losses

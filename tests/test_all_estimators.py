@@ -1,0 +1,335 @@
+"""Every other estimator: its gradient against its formula, unbiased ones against the enumerated gradient, and bad options."""
+
+from dataclasses import dataclass
+
+import brute_force
+import pytest
+import torch
+from torch import Tensor
+
+from hf_latent import Categorical, DependencyTree, get_estimator, list_estimators
+from hf_latent.estimators.perturbations import GAMMA_TERMS, draw_noise
+
+CATEGORICAL = Categorical()
+TREE = DependencyTree(projective=False)
+NEEDS_LABELS = ["blackbox", "expected_loss", "imle", "score_function", "spigot_ce", "spigot_eg"]
+HARD = ["blackbox", "imle", "perturb_and_map", "reinmax", "score_function", "spigot", "ste_identity", "ste_marginals"]
+
+
+def problem(structure, batch=3, size=4):
+    event = (size,) if structure is CATEGORICAL else (size, size + 1)
+    generator = torch.Generator().manual_seed(2)
+    scores, goal, weights = (torch.randn(batch, *event, generator=generator, dtype=torch.float64) for _ in range(3))
+
+    def task_loss(value):
+        return (weights.exp() * (value - goal).square()).flatten(1).sum(1)
+
+    return scores, task_loss, lambda value: 2 * weights.exp() * (value - goal)
+
+
+def surrogate(estimator, structure, scores, task_loss, lengths=None):
+    """The value, and the gradient that arrives at the scores in training."""
+    scores = scores.detach().requires_grad_()
+    latent = estimator(structure, scores, lengths, task_loss)
+    loss = (task_loss(latent.value) + latent.loss).sum()
+    return latent.value.detach(), torch.autograd.grad(loss, scores)[0]
+
+
+def exact_gradient(structure, scores, task_loss):
+    """∇ Σ_z p(z) L(z), by enumeration of the trees (or categories) of the first row."""
+    vertices = torch.eye(scores.shape[1], dtype=torch.float64)
+    if structure is not CATEGORICAL:
+        vertices = brute_force.trees(scores.shape[1], structure.projective, structure.single_root)
+    leaf = scores[:1].detach().requires_grad_()
+    probabilities = (vertices * leaf).flatten(1).sum(1).softmax(0)
+    losses = torch.stack([task_loss(z.expand_as(scores))[0] for z in vertices])
+    return torch.autograd.grad((probabilities * losses).sum(), leaf)[0]
+
+
+STRUCTURES = pytest.mark.parametrize("structure", [CATEGORICAL, TREE], ids=["categorical", "trees"])
+
+
+@STRUCTURES
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_ste_marginals_is_the_full_jacobian(structure, temperature):
+    scores, task_loss, gradient = problem(structure)
+    value, ours = surrogate(get_estimator("ste_marginals", temperature=temperature), structure, scores, task_loss)
+    assert torch.equal(value, structure.argmax(scores))
+    leaf = (scores / temperature).requires_grad_()
+    expected = torch.autograd.grad(structure.marginals(leaf), leaf, gradient(value))[0] / temperature
+    torch.testing.assert_close(ours, expected)
+    if structure is CATEGORICAL:
+        p = (scores / temperature).softmax(1)
+        gamma = gradient(value)
+        torch.testing.assert_close(ours, p * (gamma - (p * gamma).sum(1, keepdim=True)) / temperature)
+
+
+@STRUCTURES
+@pytest.mark.parametrize("name", ["marginals", "sparsemap"])
+def test_temperature_divides_the_scores(structure, name):
+    scores, task_loss, _ = problem(structure)
+    options = {"tol": 1e-10} if name == "sparsemap" else {}
+    relaxed = get_estimator(name, temperature=4.0, **options)(structure, scores, None, task_loss).value
+    torch.testing.assert_close(relaxed, getattr(structure, name)(scores / 4))
+    assert relaxed.max() < getattr(structure, name)(scores).max()
+
+
+@STRUCTURES
+@pytest.mark.parametrize("start", ["argmax", "marginals", "zero"])
+@pytest.mark.parametrize("name", ["ste_identity", "spigot", "spigot_ce"])
+def test_the_start_of_the_inner_steps_can_be_chosen(structure, start, name):
+    """The gradient is that of the intermediate loss at μᵏ, wherever the steps began (paper, section 5)."""
+    scores, task_loss, gradient = problem(structure)
+    _, ours = surrogate(get_estimator(name, start=start, step_size=0.2), structure, scores, lambda value: task_loss(value))
+    points = {"argmax": structure.argmax(scores), "marginals": structure.marginals(scores), "zero": torch.zeros_like(scores)}
+    guess = points[start] - 0.2 * gradient(points[start])
+    if name != "ste_identity":
+        guess = structure.sparsemap(guess, tol=1e-10)
+    own = points["marginals" if name == "spigot_ce" else "argmax"]
+    mask = structure.mask(scores, torch.full((3,), 4))
+    torch.testing.assert_close(ours, (own - guess) * mask, rtol=0, atol=1e-4)
+
+
+def test_gumbel_noise_makes_the_argmax_a_sample():
+    scores = torch.tensor([[1.0, 0.0, -1.0, 2.0]]).expand(20_000, 4)
+    value, _ = surrogate(get_estimator("perturb_and_map"), CATEGORICAL, scores, lambda value: value.sum(1))
+    assert torch.equal(value.sum(1), torch.ones(20_000))
+    torch.testing.assert_close(value.mean(0), scores[0].softmax(0), rtol=0, atol=0.02)
+
+
+@STRUCTURES
+def test_perturb_and_map_is_hard_forward_and_soft_backward(structure):
+    scores, task_loss, gradient = problem(structure)
+    torch.manual_seed(4)
+    value, ours = surrogate(get_estimator("perturb_and_map", temperature=0.7), structure, scores, task_loss)
+    torch.manual_seed(4)
+    perturbed = scores + draw_noise("gumbel", structure, scores, None)
+    assert torch.equal(value, structure.argmax(perturbed))
+    leaf = (perturbed / 0.7).requires_grad_()
+    torch.testing.assert_close(ours, torch.autograd.grad(structure.marginals(leaf), leaf, gradient(value))[0] / 0.7)
+
+
+@STRUCTURES
+def test_perturbed_marginals(structure):
+    scores, task_loss, _ = problem(structure)
+    torch.manual_seed(4)
+    value, _ = surrogate(get_estimator("perturbed_marginals", temperature=0.7), structure, scores, task_loss)
+    torch.manual_seed(4)
+    expected = structure.marginals((scores + draw_noise("gumbel", structure, scores, None)) / 0.7)
+    torch.testing.assert_close(value, expected)
+    at_test_time = get_estimator("perturbed_marginals", temperature=0.7).evaluate(structure, scores)
+    torch.testing.assert_close(at_test_time, structure.marginals(scores / 0.7))
+
+
+def test_sum_of_gamma_noise_is_gumbel_over_a_whole_structure():
+    """Mean and variance of the total over the parts of a tree: Σ 1/i - log s, and Σ 1/i² of s terms (Niepert et al. 2021)."""
+    scores = torch.zeros(20_000, 4, 5, dtype=torch.float64)
+    noise = draw_noise("sum_of_gamma", TREE, scores, None)
+    totals = noise[:, torch.arange(4), 0]  # the four arcs of one tree
+    terms = torch.arange(1, GAMMA_TERMS + 1, dtype=torch.float64)
+    mean, variance = (1 / terms).sum() - torch.log(terms[-1]), (1 / terms**2).sum()
+    assert abs(totals.sum(1).mean() - mean) < 0.05
+    assert abs(totals.sum(1).var() - variance) < 0.1
+    assert (draw_noise("sum_of_gamma", TREE, scores, torch.full((20_000,), 2))[:, 2:] == 0).all()
+
+
+@STRUCTURES
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"baseline": "none"},
+        {"baseline": "self_critical"},
+        {"baseline": "leave_one_out", "num_samples": 3},
+        {"baseline": "moving_average", "num_samples": 2},
+    ],
+    ids=lambda options: options["baseline"],
+)
+def test_the_score_function_is_unbiased(structure, options):
+    """Its mean over many draws is within five standard errors of the enumerated gradient, in every coordinate."""
+    draws = 20_000
+    scores, task_loss, _ = problem(structure, batch=1, size=3)
+    many = scores.expand(draws, *scores.shape[1:])
+    estimator = get_estimator("score_function", **options)
+    estimator(structure, many, None, task_loss)  # a first batch, for the moving average
+    _, ours = surrogate(estimator, structure, many, task_loss)
+    exact = exact_gradient(structure, scores, task_loss)[0]
+    standard_error = ours.std(0) / draws**0.5 + 1e-9
+    assert ((ours.mean(0) - exact).abs() < 5 * standard_error).all()
+    assert ours.mean(0).abs().max() > 10 * standard_error.max(), "the test could not tell this gradient from 0"
+
+
+def test_baselines_lower_the_variance():
+    scores, task_loss, _ = problem(TREE, batch=1)
+    many = scores.expand(5000, 4, 5)
+
+    def variance(**options):
+        estimator = get_estimator("score_function", **options)
+        estimator(TREE, many, None, lambda value: task_loss(value) + 30)
+        return surrogate(estimator, TREE, many, lambda value: task_loss(value) + 30)[1].var(0).sum()
+
+    none = variance(baseline="none")
+    assert variance(baseline="moving_average") < none / 5
+    assert variance(baseline="self_critical") < none / 5
+    assert variance(baseline="leave_one_out", num_samples=2) < none / 5
+
+
+@STRUCTURES
+def test_the_expected_loss_is_exact(structure):
+    scores, task_loss, _ = problem(structure, batch=1, size=3)
+    leaf, scale = scores.clone().requires_grad_(), torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def scaled_loss(value):
+        return scale * task_loss(value)
+
+    latent = get_estimator("expected_loss")(structure, leaf, None, scaled_loss)
+    total = (scaled_loss(latent.value) + latent.loss).sum()
+    gradient, of_decoder = torch.autograd.grad(total, (leaf, scale))
+    torch.testing.assert_close(gradient, exact_gradient(structure, scores, task_loss))
+    # The decoder minimizes the expected loss as well, which is linear in its one parameter.
+    torch.testing.assert_close(of_decoder, total.detach())
+
+
+def test_the_expected_loss_with_mixed_lengths():
+    scores, task_loss, _ = problem(TREE, batch=4)
+    lengths = torch.tensor([4, 2, 1, 0])
+    _, together = surrogate(get_estimator("expected_loss"), TREE, scores, task_loss, lengths)
+    assert together[3].count_nonzero() == 0
+    goal_free = scores[1:2, :2, :3]
+    vertices = brute_force.trees(2, False, False)
+    padded = torch.zeros(len(vertices), 4, 5, dtype=torch.float64)
+    padded[:, :2, :3] = vertices
+    losses = torch.stack([task_loss(z.expand(4, 4, 5))[1] for z in padded])
+    leaf = goal_free.clone().requires_grad_()
+    expected = torch.autograd.grad(((vertices * leaf).flatten(1).sum(1).softmax(0) * losses).sum(), leaf)[0]
+    torch.testing.assert_close(together[1:2, :2, :3], expected)
+
+
+def test_the_expected_loss_of_too_many_structures_is_an_error():
+    scores, task_loss, _ = problem(TREE)
+    with pytest.raises(ValueError, match=r"there are 125, more than `largest` \(100\). Use 'score_function'"):
+        get_estimator("expected_loss", largest=100)(TREE, scores, None, task_loss)
+
+
+@STRUCTURES
+def test_blackbox_and_imle_are_differences_of_two_choices(structure):
+    scores, task_loss, gradient = problem(structure)
+    value, ours = surrogate(get_estimator("blackbox", step_size=2.0), structure, scores, task_loss)
+    assert torch.equal(value, structure.argmax(scores))
+    expected = (value - structure.argmax(scores - 2 * gradient(value))) / 2
+    assert expected.abs().sum() > 0
+    torch.testing.assert_close(ours, expected)
+    torch.manual_seed(4)
+    value, ours = surrogate(get_estimator("imle", step_size=2.0, temperature=0.5), structure, scores, task_loss)
+    torch.manual_seed(4)
+    moved = scores + 0.5 * draw_noise("sum_of_gamma", structure, scores, None)
+    assert torch.equal(value, structure.argmax(moved))
+    torch.testing.assert_close(ours, (value - structure.argmax(moved - 2 * gradient(value))) / 2)
+
+
+@STRUCTURES
+def test_identity_with_projection_ignores_shift_and_scale(structure):
+    scores, task_loss, gradient = problem(structure)
+    estimator = get_estimator("identity_with_projection")
+    value, ours = surrogate(estimator, structure, scores, task_loss)
+    mask = structure.mask(scores, torch.full((3,), 4)).flatten(1)
+    flat = scores.flatten(1)
+    for row in range(3):
+        own, gamma = flat[row][mask[row]], gradient(value).flatten(1)[row][mask[row]]
+        centred, gamma = own - own.mean(), gamma - gamma.mean()
+        deviation = own.std(unbiased=False)
+        # The Jacobian of (s - mean) / deviation: a projection onto what is orthogonal to 1 and to s, over the deviation.
+        expected = (gamma - centred * (centred @ gamma) / (centred @ centred)) / deviation
+        torch.testing.assert_close(ours.flatten(1)[row][mask[row]], expected)
+    assert ours.flatten(1)[~mask].count_nonzero() == 0
+    shifted, _ = surrogate(estimator, structure, 3 * scores + 5, task_loss)
+    assert torch.equal(shifted, value)
+
+
+@dataclass(frozen=True)
+class Fixed(Categorical):
+    """Draws the category that it is told to."""
+
+    category: int = 0
+
+    def sample(self, scores: Tensor, lengths=None, num_samples=1, generator=None) -> Tensor:
+        return torch.nn.functional.one_hot(torch.full(scores.shape[:1], self.category), scores.shape[1])[None].to(scores)
+
+
+def test_reinmax_in_closed_form_and_exact_for_quadratic_losses():
+    scores, _, _ = problem(CATEGORICAL, batch=1)
+    goal = torch.randn(1, 4, dtype=torch.float64)
+
+    def quadratic(value):
+        return (value - goal).square().sum(1) + value[:, 0] * value[:, 1]
+
+    p, mean = scores.softmax(1)[0], torch.zeros(1, 4, dtype=torch.float64)
+    for category in range(4):
+        value, ours = surrogate(get_estimator("reinmax"), Fixed(category), scores, quadratic)
+        leaf = value.clone().requires_grad_()
+        gamma = torch.autograd.grad(quadratic(leaf).sum(), leaf)[0][0]
+        mixed = (p + value[0]) / 2
+        jacobians = [torch.diag(q) - torch.outer(q, q) for q in (mixed, p)]
+        torch.testing.assert_close(ours[0], 2 * jacobians[0] @ gamma - jacobians[1] @ gamma / 2)
+        mean += p[category] * ours
+    torch.testing.assert_close(mean, exact_gradient(CATEGORICAL, scores, quadratic))
+
+
+def test_reinmax_on_trees_is_an_error():
+    with pytest.raises(ValueError, match="'reinmax' is defined for one choice among k"):
+        get_estimator("reinmax")(TREE, torch.randn(1, 2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("temperature", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("name", list_estimators())
+def test_no_nan_in_half_precision_or_at_extreme_temperatures(name, temperature, dtype):
+    for structure in (CATEGORICAL, TREE):
+        if name == "reinmax" and structure is TREE:
+            continue
+        scores, lengths = torch.randn(4, 3, 4)[:, :, :4].to(dtype) * 10, torch.tensor([3, 2, 1, 0])
+        scores = scores[:, 0] if structure is CATEGORICAL else scores
+        try:
+            estimator = get_estimator(name, temperature=temperature)
+        except TypeError:
+            estimator = get_estimator(name)
+        goal = torch.rand_like(scores)
+        leaf = scores.clone().requires_grad_()
+        latent = estimator(structure, leaf, lengths, lambda value, goal=goal: (value - goal).square().flatten(1).sum(1))
+        total = ((latent.value - goal).square().flatten(1).sum(1) + latent.loss).sum()
+        (gradient,) = torch.autograd.grad(total, leaf)
+        assert latent.value.dtype == dtype
+        assert latent.value.isfinite().all()
+        assert gradient.isfinite().all()
+        if name in HARD:
+            assert set(latent.value.detach().unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ["blackbox", "expected_loss", "imle", "score_function"])
+def test_a_missing_task_loss_is_named(name):
+    with pytest.raises(ValueError, match=f"Estimator '{name}' needs a `task_loss`"):
+        get_estimator(name)(TREE, torch.randn(1, 2, 3))
+
+
+TEMPERED = ["marginals", "sparsemap", "ste_marginals", "perturb_and_map", "perturbed_marginals", "reinmax", "imle"]
+
+
+@pytest.mark.parametrize("name", TEMPERED)
+@pytest.mark.parametrize("temperature", [0, -1.0, float("inf")])
+def test_a_temperature_that_makes_no_sense(name, temperature):
+    with pytest.raises(ValueError, match="`temperature` must be a positive, finite number"):
+        get_estimator(name, temperature=temperature)
+
+
+def test_other_options_that_make_no_sense():
+    for name, option, message in (
+        ("score_function", {"baseline": "best"}, "`baseline` must be one of 'none', 'moving_average'"),
+        ("score_function", {"baseline": "leave_one_out"}, "`num_samples` must be at least 2"),
+        ("score_function", {"decay": 1.0}, "`decay` must lie between 0 and 1"),
+        ("perturb_and_map", {"noise": "normal"}, "`noise` must be one of 'gumbel', 'sum_of_gamma', got 'normal'"),
+        ("spigot", {"start": "middle"}, "`start` must be one of 'argmax', 'marginals', 'zero'"),
+        ("expected_loss", {"largest": 0}, "`largest` must be an integer of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            get_estimator(name, **option)
+    with pytest.raises(TypeError, match="'spigot_eg' has no option 'start'"):
+        get_estimator("spigot_eg", start="argmax")
