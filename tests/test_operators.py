@@ -1,5 +1,7 @@
 """Each operation as an operator of torch: what `opcheck` asks of it, and models compiled in one graph."""
 
+import shutil
+
 import pytest
 import torch
 from conftest import TREE_ESTIMATORS
@@ -34,9 +36,10 @@ def test_opcheck(kind, lengths):
         assert set(results.values()) == {"SUCCESS"}, (operator, results)
 
 
-def _agrees_when_compiled(model, fullgraph=True, agrees=True, **inputs):
+def _agrees_when_compiled(model, fullgraph=True, agrees=True, backend="aot_eager", **inputs):
+    """By default with a backend that traces forward and backward, and needs no C++ compiler."""
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=fullgraph)
+    compiled = torch.compile(model, fullgraph=fullgraph, backend=backend)
     plain, traced = model(**inputs), compiled(**inputs)
     if not agrees:  # a compiled graph draws random numbers of its own
         traced.loss.backward()
@@ -61,14 +64,8 @@ def _agrees_when_compiled(model, fullgraph=True, agrees=True, **inputs):
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5)
 
 
-# The others take as long and are much the same.
-SOME = ["marginals", "perturb_and_map", "sparsemap", "spigot"]
-
-
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-@pytest.mark.parametrize(
-    "estimator", [name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in TREE_ESTIMATORS]
-)
+@pytest.mark.parametrize("estimator", TREE_ESTIMATORS)
 def test_a_model_compiles_into_one_graph(tiny_bert: BertModel, estimator, training):
     tiny_bert.config.hidden_dropout_prob = tiny_bert.config.attention_probs_dropout_prob = 0.0
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, estimator=estimator, num_labels=2, dropout=0.0)
@@ -83,6 +80,13 @@ def test_a_model_compiles_into_one_graph(tiny_bert: BertModel, estimator, traini
     _agrees_when_compiled(model, agrees=not (is_random and training), **inputs)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's own compiler needs g++")
+def test_a_model_compiles_with_torchs_own_compiler(tiny_bert: BertModel):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, estimator="marginals", num_labels=2).eval()
+    inputs = {"input_ids": torch.randint(5, 16, (2, 4)), "word_ids": torch.tensor([[-1, 0, 1, 1], [-1, 0, 1, 2]])}
+    _agrees_when_compiled(model, backend="inductor", labels=torch.tensor([0, 1]), **inputs)
+
+
 def test_a_bilstm_model_compiles_around_its_lstm():
     """torch does not trace an LSTM over sentences of mixed lengths, so this one is in more than one graph."""
     encoder = BiLstmModel(BiLstmConfig(vocab_size=20, embedding_size=8, hidden_size=8))
@@ -93,7 +97,7 @@ def test_a_bilstm_model_compiles_around_its_lstm():
 
 
 def test_a_bad_value_is_named_within_a_compiled_graph():
-    compiled = torch.compile(lambda scores: DependencyTree().marginals(scores) * 2, fullgraph=True)
+    compiled = torch.compile(lambda scores: DependencyTree().marginals(scores) * 2, fullgraph=True, backend="aot_eager")
     with pytest.raises(ValueError, match="`scores` must be finite"):
         compiled(torch.full((1, 3, 4), torch.nan))
 
