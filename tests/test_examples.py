@@ -148,3 +148,40 @@ def test_the_benchmark_measures_what_is_installed(run, tmp_path, capsys):
     table = (tmp_path / "inference.txt").read_text().split("\n\n")[0].splitlines()
     assert len({line.index("batch × n") for line in table[:1]}) == 1
     assert "hf_latent" in capsys.readouterr().out
+
+
+def test_synthetic_clusters(run, tmp_path, capsys):
+    """Each command on a few steps; a second time, nothing is trained."""
+    pytest.importorskip("matplotlib")
+    sys.path.insert(0, str(EXAMPLES / "synthetic_clusters"))
+    few = ["--steps", "2", "--seeds", "1", "--output_dir", tmp_path]
+    try:
+        for what in ("table", "figure2", "figure3"):
+            run("synthetic_clusters/reproduce", what, *few)
+        files = {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()}
+        run("synthetic_clusters/reproduce", "table", *few)
+    finally:
+        sys.path.pop(0)
+    assert {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()} == files
+    assert len((tmp_path / "table2.md").read_text().splitlines()) == 2 + 13
+    assert "| SPIGOT-CE |" in capsys.readouterr().out
+    assert (tmp_path / "figure2.png").stat().st_size > 10_000
+    assert (tmp_path / "figure3.png").stat().st_size > 10_000
+
+
+def test_the_clusters_can_be_found_from_the_labels(monkeypatch):
+    """After 300 steps, a surrogate gradient is far above the linear model and knows the clusters."""
+    monkeypatch.syspath_prepend(str(EXAMPLES / "synthetic_clusters"))
+    import clusters
+
+    threads = torch.get_num_threads()
+    try:
+        linear = clusters.train(3, "linear", {}, 1e-3, seed=1, steps=300)
+        latent = clusters.train(3, "ste_identity", {}, 1e-3, seed=1, steps=300)
+    finally:
+        torch.set_num_threads(threads)
+    assert latent["test"]["accuracy"] > linear["test"]["accuracy"] + 8
+    assert latent["test"]["v_measure"] > 90
+    data = clusters.make_data(3, 1)
+    assert {name: len(split.x) for name, split in data.items()} == clusters.SIZES
+    assert abs(data["train"].y.mean() - 0.5) < 0.03

@@ -1,0 +1,206 @@
+"""Table 2 and Figures 2 and 3 of the paper: which estimators find the clusters?
+
+    pip install 'hf_latent[examples]'
+    python examples/synthetic_clusters/reproduce.py table   --output_dir outputs/clusters
+    python examples/synthetic_clusters/reproduce.py figure2 --output_dir outputs/clusters
+    python examples/synthetic_clusters/reproduce.py figure3 --output_dir outputs/clusters
+
+Each run is kept in a file of its own, so that a command that was stopped goes on where it was. Runs that two commands need are
+made once.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clusters import train
+from tqdm import tqdm
+
+SEEDS, CLUSTERS = [1, 2, 3, 4], [3, 10]
+
+
+class Row(NamedTuple):
+    """A row of Table 2: how to train, and the paper's accuracy and V-measure for 3 and for 10 clusters."""
+
+    name: str
+    estimator: str
+    options: dict[str, Any]
+    learning_rate: float
+    paper: tuple[float, float, float, float]
+
+
+ROWS = [
+    Row("linear", "linear", {}, 1e-3, (68.05, 0.0, 60.0, 0.0)),
+    Row("gold clusters", "gold", {}, 1e-3, (92.4, 100.0, 88.5, 100.0)),
+    Row("softmax", "marginals", {}, 2e-3, (93.15, 66.88, 86.45, 75.07)),
+    Row("sparsemax", "sparsemap", {}, 1e-3, (92.95, 71.35, 83.75, 76.13)),
+    Row("Gumbel-softmax *", "perturbed_marginals", {}, 2e-3, (94.25, 100.0, 80.45, 89.68)),
+    Row("ST-Gumbel *", "perturb_and_map", {}, 2e-3, (93.85, 100.0, 81.25, 91.52)),
+    Row("score function *", "score_function", {"baseline": "none"}, 1e-3, (68.45, 47.73, 59.8, 55.56)),
+    Row("score function, moving average *", "score_function", {"baseline": "moving_average"}, 1e-3, (94.2, 100.0, 84.7, 96.83)),
+    Row("STE-S", "ste_marginals", {}, 2e-3, (86.95, 84.44, 75.95, 82.83)),
+    Row("STE-I", "ste_identity", {}, 1e-3, (92.6, 100.0, 84.5, 94.48)),
+    Row("SPIGOT", "spigot", {"step_size": 0.1}, 2e-3, (77.9, 20.53, 68.8, 29.24)),
+    Row("SPIGOT-CE", "spigot_ce", {"step_size": 0.1}, 1e-3, (93.4, 97.08, 83.5, 94.88)),
+    Row("SPIGOT-EG", "spigot_eg", {"step_size": 0.1}, 1e-3, (92.7, 100.0, 79.4, 82.29)),
+]
+STEP_SIZES, NUM_STEPS = [0.1, 1.0, 2.0], [1, 2, 5, 10]
+
+
+def run_all(runs: list[dict[str, Any]], folder: Path, jobs: int) -> list[dict[str, Any]]:
+    """The result of each run: from its file, or by training now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]}.json" for run in runs]
+    missing = {file: run for file, run in zip(files, runs, strict=True) if not file.is_file()}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(train, **run): (file, run) for file, run in missing.items()}
+        for future in tqdm(as_completed(futures), total=len(futures), desc="Training runs", unit="run"):
+            file, run = futures[future]
+            text = json.dumps({"run": run, "result": future.result()})
+            unfinished = file.with_suffix(".part")
+            unfinished.write_text(text + "\n")
+            unfinished.replace(file)
+    return [json.loads(file.read_text())["result"] for file in files]
+
+
+def median(values: list[float]) -> str:
+    """Median ± standard error, as in the paper."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}"
+    return f"{statistics.median(values):.1f} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """Table 2, with the paper's figures beside ours."""
+    runs = [
+        {
+            "clusters": clusters,
+            "estimator": row.estimator,
+            "options": row.options,
+            "learning_rate": row.learning_rate,
+            "seed": seed,
+            "steps": arguments.steps,
+        }
+        for row in ROWS
+        for clusters in CLUSTERS
+        for seed in arguments.seeds
+    ]
+    results = run_all(runs, arguments.output_dir / "runs", arguments.jobs)
+    head = [f"K = {clusters}: {what}" for clusters in CLUSTERS for what in ("accuracy", "paper", "V-measure", "paper")]
+    lines = [["", *head, "s / 1000 steps"]]
+    stored = []
+    for place, row in enumerate(ROWS):
+        cells = [row.name]
+        for which, clusters in enumerate(CLUSTERS):
+            first = (place * len(CLUSTERS) + which) * len(arguments.seeds)
+            own = results[first : first + len(arguments.seeds)]
+            paper = row.paper[2 * which : 2 * which + 2]
+            accuracy = median([result["test"]["accuracy"] for result in own])
+            if "accuracy_of_argmax" in own[0]["test"]:
+                accuracy += f" (argmax {median([result['test']['accuracy_of_argmax'] for result in own])})"
+            v_measure = median([result["test"]["v_measure"] for result in own])
+            cells += [accuracy, f"{paper[0]:.1f}", v_measure, f"{paper[1]:.1f}"]
+            stored.append(
+                {"row": row._asdict(), "clusters": clusters, "seeds": arguments.seeds, "test": [r["test"] for r in own]}
+            )
+        seconds = statistics.median(result["seconds_per_1000_steps"] for result in own)
+        lines.append([*cells, f"{seconds:.1f}"])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], [":--"] + ["--:"] * (len(lines[0]) - 1), *lines[1:]])
+    (arguments.output_dir / "table2.md").write_text(text + "\n")
+    (arguments.output_dir / "table2.json").write_text(json.dumps(stored, indent=1) + "\n")
+    print(text)
+
+
+def figure2(arguments: argparse.Namespace) -> None:
+    """Learning curves with 10 clusters: validation accuracy and V-measure over the steps."""
+    rows = [row for row in ROWS if row.name in ("softmax", "STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG", "STE-S")]
+    runs = [
+        {
+            "clusters": 10,
+            "estimator": row.estimator,
+            "options": row.options,
+            "learning_rate": row.learning_rate,
+            "seed": arguments.seeds[0],
+            "steps": arguments.steps,
+        }
+        for row in rows
+    ]
+    results = run_all(runs, arguments.output_dir / "runs", arguments.jobs)
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True)
+    for axis, measure, label in zip(axes, ("accuracy", "v_measure"), ("accuracy", "V-measure"), strict=True):
+        for row, result in zip(rows, results, strict=True):
+            axis.plot(
+                [point["step"] for point in result["curves"]], [point[measure] for point in result["curves"]], label=row.name
+            )
+        axis.set(xlabel="steps", ylabel=f"validation {label} (%)")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(arguments.output_dir / "figure2.png", dpi=150)
+    print(f"Written to {arguments.output_dir / 'figure2.png'}")
+
+
+def figure3(arguments: argparse.Namespace) -> None:
+    """Accuracy with 10 clusters over the number of inner steps, each with its best step size."""
+    rows = [row for row in ROWS if row.name in ("STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG")]
+    keys = [(row, steps, size) for row in rows for steps in NUM_STEPS for size in STEP_SIZES]
+    runs = [
+        {
+            "clusters": 10,
+            "estimator": row.estimator,
+            "options": {"step_size": size, "num_steps": steps},
+            "learning_rate": row.learning_rate,
+            "seed": arguments.seeds[0],
+            "steps": arguments.steps,
+        }
+        for row, steps, size in keys
+    ]
+    found = run_all(runs, arguments.output_dir / "runs", arguments.jobs)
+    results = {(row.name, steps, size): result for (row, steps, size), result in zip(keys, found, strict=True)}
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(5, 3.4))
+    stored = {}
+    for row in rows:
+        best = [
+            max((results[row.name, steps, size] for size in STEP_SIZES), key=lambda result: result["validation"]["accuracy"])
+            for steps in NUM_STEPS
+        ]
+        stored[row.name] = [result["test"] for result in best]
+        axis.plot(NUM_STEPS, [result["test"]["accuracy"] for result in best], marker="o", label=row.name)
+    axis.set(xlabel="inner steps", ylabel="test accuracy (%)", xticks=NUM_STEPS)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(arguments.output_dir / "figure3.png", dpi=150)
+    (arguments.output_dir / "figure3.json").write_text(json.dumps({"num_steps": NUM_STEPS, "test": stored}, indent=1) + "\n")
+    print(f"Written to {arguments.output_dir / 'figure3.png'}")
+
+
+def _pyplot():  # type: ignore[no-untyped-def]
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["table", "figure2", "figure3"])
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/clusters"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
+    arguments = parser.parse_args()
+    {"table": table, "figure2": figure2, "figure3": figure3}[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()
