@@ -39,14 +39,14 @@ class Batch:
             check_range(lengths, n)
             self.order = np.argsort(-self.sizes, kind="stable")
 
-    def run(self, work: Callable[[int, int], None], steps: float, power: int = 3) -> None:
-        """Calls `work(first, last)` on ranges of groups; a group of sentences of n words costs about `steps` · n^`power`.
+    def run(self, work: Callable[[int, int], None], nanoseconds: float, power: int = 3) -> None:
+        """Calls `work(first, last)` on ranges of groups; one of sentences of n words takes about `nanoseconds` · n^`power`.
 
         Raises:
             ValueError: a score that is not finite.
         """
         if len(self.order):
-            run_groups(work, steps * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
+            run_groups(work, nanoseconds * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
         if self.status.any() and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
 
@@ -83,7 +83,7 @@ def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
         room = batch.scratch("argmax", first, kind)
         kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status)
 
-    batch.run(work, *((2, 3) if kind[0] else (WIDTH * 10, 2)))
+    batch.run(work, *((0.6, 3) if kind[0] else (15, 2)))
     return torch.from_numpy(arcs).to(scores.dtype)
 
 
@@ -96,7 +96,7 @@ def log_partition(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
         room = batch.scratch("log_partition", first, kind)
         kernels.log_partition(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
 
-    batch.run(work, steps=4)
+    batch.run(work, 0.5)
     result = torch.from_numpy(out)
     if rest := batch.rest():
         rows, scores, lengths = rest
@@ -113,7 +113,7 @@ def marginals(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
         room = batch.scratch("marginals", first, kind)
         kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
 
-    batch.run(work, steps=10)
+    batch.run(work, 1.4 if kind[0] else 0.9)
     if rest := batch.rest():
         rows, those, lengths = rest
         out[rows] = trees.marginals(those, lengths, *kind)
@@ -131,7 +131,7 @@ def marginals_derivative(scores: Tensor, lengths: Tensor | None, direction: Tens
             batch.values, directions, batch.sizes, batch.order, first, last, *kind, room, out, batch.status
         )
 
-    batch.run(work, steps=30)
+    batch.run(work, 3.3 if kind[0] else 1.4)
     if rest := batch.rest():
         rows, those, lengths = rest
         out[rows] = trees.marginals_derivative(those, lengths, direction[rows], *kind)
@@ -148,7 +148,7 @@ def sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, kind: Kind) ->
         room = batch.scratch("sample", first, kind)
         kernels.sample(batch.values, states, batch.sizes, batch.order, first, last, *kind, room, heads, batch.status)
 
-    batch.run(work, steps=10)
+    batch.run(work, 0.9 * len(seeds))
     result = torch.from_numpy(heads)
     if rest := batch.rest():
         rows, scores, lengths = rest
@@ -187,7 +187,7 @@ def sparsemap(
             )
         )
 
-    batch.run(work, steps=500 if kind[0] else 100)
+    batch.run(work, 80)
     if (batch.status == gather.NO_TREE).any():
         complain_of_start(int(np.flatnonzero(batch.status == gather.NO_TREE)[0]))
     heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-# Below this many elementary steps a batch is done before a thread has started.
-SMALLEST_SHARE = 200_000
+# A batch that takes fewer nanoseconds than this is done before another thread has started.
+SMALLEST_SHARE = 100_000
 
 # How many numbers a thread keeps for the next batch (32 MiB): memory that is new costs as much as what is done with it.
 LARGEST_SCRATCH = 2**22
@@ -32,7 +32,7 @@ os.register_at_fork(after_in_child=_forget_pool)
 
 
 def run_groups(work: Callable[[int, int], None], costs: np.ndarray) -> None:
-    """Calls `work(first, last)` on ranges that cover the groups, whose `costs` are in elementary steps.
+    """Calls `work(first, last)` on ranges that cover the groups, whose `costs` are in nanoseconds, more or less.
 
     The number of threads is `torch.get_num_threads()`. Each takes a share of what is left when it comes for more, so that
     nobody waits long for one that was held up (by torch's own threads, which spin for a while after their work).
