@@ -178,8 +178,9 @@ def measure(task: Task, seconds: float) -> dict[str, float | str]:
         for name in times:
             time.sleep(0.02)  # torch's threads go on spinning after the last system's work
             call, until = task.systems[name], time.perf_counter() + seconds / 3 / len(times)
+            call()  # wakes the processor
             block = []
-            while not block or (time.perf_counter() < until and len(block) < 30):
+            while not block or (time.perf_counter() < until and len(block) < 300):
                 start = time.perf_counter()
                 call()
                 block.append(time.perf_counter() - start)

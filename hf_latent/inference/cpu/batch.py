@@ -12,7 +12,7 @@ from torch import Tensor
 from hf_latent.inference.checks import check_finite, check_range, complain_of_start
 from hf_latent.inference.cpu import gather, kernels
 from hf_latent.inference.cpu.lanes import WIDTH
-from hf_latent.inference.cpu.threads import run_groups, scratch
+from hf_latent.inference.cpu.threads import SMALLEST_SHARE, run_groups, scratch
 from hf_latent.inference.reference import trees
 from hf_latent.inference.reference.masking import arc_mask
 
@@ -45,21 +45,26 @@ class Batch:
         Raises:
             ValueError: a score that is not finite.
         """
-        if len(self.order):
+        groups = -(-len(self.order) // WIDTH)
+        if groups * nanoseconds * (self.values.shape[1] + 1) ** power < 2 * SMALLEST_SHARE:
+            if groups:
+                work(0, groups)  # the rule, for which even to sum up the costs takes long
+        else:
             run_groups(work, nanoseconds * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
-        if self.status.any() and (self.status == gather.NOT_FINITE).any():
+        self.all_done = not self.status.any()
+        if not self.all_done and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
 
     def rest(self) -> tuple[np.ndarray, Tensor, Tensor] | None:
         """The rows out of the kernels' range, with their scores and lengths."""
-        if not self.status.any():
+        if self.all_done:
             return None
         rows = np.flatnonzero(self.status == gather.OUT_OF_RANGE)
         return (rows, self.scores[rows], self._lengths()[rows]) if len(rows) else None
 
     def scratch(self, operation: str, first: int, kind: Kind) -> np.ndarray:
         """What an operation needs for the groups from `first`, whose sentences are the longest."""
-        size = int(self.sizes[self.order[first * WIDTH]]) + 1
+        size = self.sizes.item(self.order.item(first * WIDTH)) + 1
         projective, other = kernels.CHARTS[operation]
         # What is not needed is there all the same, with a single place.
         return scratch((projective if kind[0] else other) * size * size * WIDTH + projective * WIDTH)
