@@ -20,23 +20,17 @@ def argmax(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     if n == 0 or batch == 0:
         return torch.zeros_like(scores)
     words = word_mask(lengths, n)
-    if single_root:
-        scores = _with_costly_roots(scores)
     padding_to_root = torch.zeros_like(scores[0])
     padding_to_root[:, 1:] = FORBIDDEN
-    heads = _heads(torch.where(words[:, :, None], scores, padding_to_root))
+    heads = _heads(torch.where(words[:, :, None], scores, padding_to_root), words, single_root)
     return torch.nn.functional.one_hot(heads, n + 1).to(scores) * words[:, :, None]
 
 
-def _with_costly_roots(scores: Tensor) -> Tensor:
-    """ROOT arcs made so costly that the best tree has as few as a tree can have: exactly one."""
-    lowest = scores.masked_fill(scores < FORBIDDEN / 2, 0.0).amin(2)
-    cost = 1 - lowest.sum(1)  # more than all other choices together can differ by: each row's maximum is 0
-    return torch.cat([scores[:, :, :1] - cost[:, None, None], scores[:, :, 1:]], dim=2)
+def _heads(scores: Tensor, words: Tensor, single_root: bool) -> Tensor:
+    """The head of each word, `(batch, n)`, 0 for ROOT. Every group is named by its smallest node.
 
-
-def _heads(scores: Tensor) -> Tensor:
-    """The head of each word, `(batch, n)`, 0 for ROOT. Every group is named by its smallest node."""
+    With a single root, no group looks at ROOT before all `words (batch, n)` of the sentence are in it.
+    """
     batch, n = scores.shape[:2]
     nodes = torch.arange(n + 1, device=scores.device).expand(batch, n + 1)
     groups = nodes
@@ -44,7 +38,12 @@ def _heads(scores: Tensor) -> Tensor:
     while True:
         word_groups = groups[:, 1:]
         scores = scores.masked_fill(word_groups[:, :, None] == groups[:, None, :], FORBIDDEN)
-        best, best_head = scores.max(2)
+        open_scores = scores
+        if single_root:
+            together = ((word_groups == word_groups[:, :1]) | ~words).all(1, keepdim=True)
+            from_root = scores[:, :, 0].masked_fill(words & ~together, FORBIDDEN)
+            open_scores = torch.cat([from_root[:, :, None], scores[:, :, 1:]], dim=2)
+        best, best_head = open_scores.max(2)
         # For each group: its best word to be entered at, that word's head, and the value of the arc.
         value = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce(1, word_groups, best, "amax")
         is_best = best == value.gather(1, word_groups)
