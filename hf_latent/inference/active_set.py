@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hf_latent.inference.checks import check_count
+
 MAX_ITER = 3000
 
 Oracle = Callable[[Tensor, Tensor], Tensor]
@@ -63,8 +65,7 @@ def check_stopping(tol: float | None, max_iter: int, scores: object) -> float:
         tol = default_tol(scores.dtype if isinstance(scores, Tensor) else torch.float32)
     if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < float("inf"):
         raise ValueError(f"`tol` must be a positive number, got {tol!r}.")
-    if isinstance(max_iter, bool) or not isinstance(max_iter, int) or max_iter < 1:
-        raise ValueError(f"`max_iter` must be an integer of at least 1, got {max_iter!r}.")
+    check_count("max_iter", max_iter)
     return float(tol)
 
 

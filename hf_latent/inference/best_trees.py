@@ -7,20 +7,23 @@ have its own. The best of all of these is the second best tree, whose set is spl
 
 import heapq
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from hf_latent.inference.checks import LARGEST_SCORE
-from hf_latent.inference.cpu import batch
-from hf_latent.inference.reference import trees
+
+Argmax = Callable[[Tensor], Tensor]
 
 # At most this many scores are looked at in one go.
 LARGEST_CHUNK = 2**22
 
 
-def best_trees(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
+def best_trees(scores: Tensor, lengths: Tensor, argmax: Argmax, k: int) -> tuple[Tensor, Tensor]:
     """The heads of the k best trees `(batch, k, n)` (n + 1 beyond the sentence), best first, and their scores `(batch, k)`.
+
+    `argmax` gives the arcs of a best tree for each row of scores `(rows, n, n + 1)`, all of length n.
 
     Where there are fewer than k trees, the heads of the rest are n + 1 throughout and their scores -inf. Takes up to k · n
     argmaxes a sentence.
@@ -30,13 +33,13 @@ def best_trees(scores: Tensor, lengths: Tensor, projective: bool, single_root: b
     values = torch.full((size, k), -torch.inf, dtype=torch.float64, device=scores.device)
     for row, length in enumerate(lengths.tolist()):
         part = scores[row, :length, : length + 1].double()
-        for place, (value, tree) in enumerate(itertools.islice(_in_order(part, projective, single_root), k)):
+        for place, (value, tree) in enumerate(itertools.islice(_in_order(part, argmax), k)):
             heads[row, place, :length] = tree
             values[row, place] = value
     return heads, values
 
 
-def _in_order(scores: Tensor, projective: bool, single_root: bool):  # type: ignore[no-untyped-def]
+def _in_order(scores: Tensor, argmax: Argmax):  # type: ignore[no-untyped-def]
     """All trees over one sentence's `scores (n, n + 1)` as (score, heads), best first."""
     n = len(scores)
     if n == 0:
@@ -52,7 +55,7 @@ def _in_order(scores: Tensor, projective: bool, single_root: bool):  # type: ign
         """The best tree of each set, `allowed (sets, n, n + 1)`, that has one; `split (sets,)` is where it is split next."""
         chunk = max(1, LARGEST_CHUNK // (n * (n + 1)))
         for some, at in zip(allowed.split(chunk), split.split(chunk), strict=True):
-            heads = _best_heads(comparable.where(some, -LARGEST_SCORE), projective, single_root)
+            heads = argmax(comparable.where(some, -LARGEST_SCORE)).argmax(2)
             possible = some.gather(2, heads[:, :, None])[:, :, 0].all(1)
             totals = scores.expand(len(heads), -1, -1).gather(2, heads[:, :, None]).sum((1, 2))
             found = zip(possible.tolist(), totals.tolist(), heads, at.tolist(), some, strict=True)
@@ -71,10 +74,3 @@ def _in_order(scores: Tensor, projective: bool, single_root: bool):  # type: ign
         mask[0, place] = allowed_at_place
         mask[splits - place, splits] &= ~same[splits]
         push(mask, splits)
-
-
-def _best_heads(scores: Tensor, projective: bool, single_root: bool) -> Tensor:
-    if scores.device.type == "cpu":
-        return batch.argmax(scores, None, (projective, single_root)).argmax(2)
-    lengths = torch.full((len(scores),), scores.shape[1], device=scores.device)
-    return trees.argmax(scores, lengths, projective, single_root).argmax(2)

@@ -6,12 +6,16 @@ from torch import Tensor
 LARGEST_ENUMERATION = 7
 
 
-def is_tree(heads: Tensor, projective: bool = False, single_root: bool = False) -> Tensor:
+def is_tree(heads: Tensor, projective: bool = False, single_root: bool = False, lengths: Tensor | None = None) -> Tensor:
     """Whether each row of `heads (count, n)` is a tree: `(count,)` bool.
 
-    `heads[c, i]` is the head of word i: 0 for ROOT, j for word j - 1.
+    `heads[c, i]` is the head of word i: 0 for ROOT, j for word j - 1. What lies beyond `lengths (count,)` does not count.
     """
     count, n = heads.shape
+    if lengths is not None:
+        # Words beyond the sentence hang from the one before, so that they count neither as roots nor as crossing.
+        previous = torch.arange(n, device=heads.device)
+        heads = torch.where(previous < lengths[:, None], heads, previous)
     heads = torch.cat([heads.new_zeros(count, 1), heads], dim=1)
     ancestor = heads
     for _ in range(n.bit_length()):  # after n steps up, all that hangs from ROOT has arrived there

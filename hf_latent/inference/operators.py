@@ -32,7 +32,7 @@ from hf_latent.inference.cpu import batch
 from hf_latent.inference.enumeration import is_tree
 from hf_latent.inference.random import draw_seeds
 from hf_latent.inference.reference import trees
-from hf_latent.inference.reference.masking import arc_mask
+from hf_latent.inference.reference.masking import arc_mask, word_mask
 
 
 def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
@@ -195,11 +195,6 @@ def _argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_roo
     return trees.argmax(scores, lengths, projective, single_root).to(scores.dtype)
 
 
-@_argmax.register_fake
-def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    return torch.empty_like(scores, memory_format=torch.contiguous_format)
-
-
 @torch.library.custom_op("hf_latent::tree_log_partition", mutates_args=())
 def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     if _has_kernels(scores):
@@ -221,22 +216,12 @@ def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_
     return trees.marginals(scores, _check_values(scores, lengths), projective, single_root).to(scores.dtype)
 
 
-@_marginals.register_fake
-def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    return torch.empty_like(scores, memory_format=torch.contiguous_format)
-
-
 @torch.library.custom_op("hf_latent::tree_marginals_vjp", mutates_args=())
 def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, single_root: bool) -> Tensor:
     if _has_kernels(scores):
         return batch.marginals_derivative(scores, lengths, grad, (projective, single_root))
     lengths = full_lengths(lengths, scores)
     return trees.marginals_derivative(scores, lengths, grad, projective, single_root).to(scores.dtype)
-
-
-@_marginals_vjp.register_fake
-def _(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, single_root: bool) -> Tensor:
-    return torch.empty_like(scores, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
@@ -255,7 +240,8 @@ def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, s
 
 @torch.library.custom_op("hf_latent::tree_top_k", mutates_args=())
 def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
-    heads, values = best_trees(scores, _check_values(scores, lengths), projective, single_root, k)
+    lengths = _check_values(scores, lengths)
+    heads, values = best_trees(scores, lengths, lambda some: _argmax(some, None, projective, single_root), k)
     return _arcs(heads, scores.dtype), values.to(at_least_float32(scores.dtype))
 
 
@@ -299,7 +285,7 @@ def _(
     size, n = scores.shape[:2]
     count = torch.library.get_ctx().new_dynamic_size()
     return (
-        torch.empty_like(scores, memory_format=torch.contiguous_format),
+        _like_the_first(scores),
         scores.new_empty((count, n), dtype=torch.int64),
         scores.new_empty((count,), dtype=torch.float64),
         scores.new_empty((size,), dtype=torch.int64),
@@ -316,9 +302,12 @@ def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights:
     return active_set.derivative(vertices.double().flatten(2), shares, grad.double().flatten(1)).view(grad.shape).to(grad.dtype)
 
 
-@_sparsemap_vjp.register_fake
-def _(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-    return torch.empty_like(grad, memory_format=torch.contiguous_format)
+def _like_the_first(first: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(first, memory_format=torch.contiguous_format)
+
+
+for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp):
+    _operator.register_fake(_like_the_first)
 
 
 def _sparsemap_elsewhere(
@@ -337,11 +326,9 @@ def _sparsemap_elsewhere(
         return trees.argmax(flat.view(-1, n, n + 1), lengths[rows], projective, single_root).flatten(1)
 
     if start is not None:
-        positions = torch.arange(n, device=scores.device)
-        # Words beyond the sentence hang from the one before, so that they count neither as roots nor as crossing.
-        heads = torch.where(positions < lengths[:, None], start.argmax(2), positions)
-        same = (start == torch.nn.functional.one_hot(heads, n + 1)).all(2) | (positions >= lengths[:, None])
-        valid = is_tree(heads, projective, single_root) & same.all(1)
+        heads = start.argmax(2)
+        same = (start == torch.nn.functional.one_hot(heads, n + 1)).all(2) | ~word_mask(lengths, n)
+        valid = is_tree(heads, projective, single_root, lengths) & same.all(1)
         if not valid.all():
             complain_of_start(int((~valid).nonzero()[0]))
     # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.

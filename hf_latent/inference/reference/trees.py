@@ -8,7 +8,7 @@ from torch import Tensor
 from hf_latent.inference.enumeration import is_tree
 from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
-from hf_latent.inference.reference.masking import arc_mask, normalize
+from hf_latent.inference.reference.masking import arc_mask, normalize, word_mask
 
 
 def _sums(projective: bool) -> ModuleType:
@@ -55,10 +55,8 @@ def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, projective: bool, sin
     draws, (normalized, _) = uniforms(seeds, 2 * scores.shape[1]), normalize(scores, lengths)
     drawn = torch.stack([_sums(projective).sample(normalized, lengths, row, single_root) for row in draws])
     # Where scores are so large that their differences have no digits left (1e13 and more), what is drawn may be no tree.
-    positions = torch.arange(scores.shape[1], device=scores.device)
-    heads = torch.where(positions < lengths[:, None], drawn, positions).flatten(0, 1)
-    valid = is_tree(heads, projective, single_root).view(drawn.shape[:2])
+    valid = is_tree(drawn.flatten(0, 1), projective, single_root, lengths.repeat(len(drawn))).view(drawn.shape[:2])
     if valid.all():
         return drawn
     best = argmax(scores, lengths, projective, single_root).argmax(2)
-    return torch.where(valid[:, :, None] | (positions >= lengths[:, None]), drawn, best)
+    return torch.where(valid[:, :, None] | ~word_mask(lengths, scores.shape[1]), drawn, best)
