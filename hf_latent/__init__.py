@@ -14,10 +14,11 @@ from hf_latent.models import (
     BiLstmConfig,
     BiLstmModel,
     LatentTreeConfig,
+    LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
     LatentTreeModel,
 )
-from hf_latent.structures import Categorical, DependencyTree, Structure
+from hf_latent.structures import Categorical, DependencyTree, Several, Structure
 
 __version__ = "0.1.0"
 
@@ -30,9 +31,11 @@ __all__ = [
     "HeadAveraging",
     "Latent",
     "LatentTreeConfig",
+    "LatentTreeForPairClassification",
     "LatentTreeForSequenceClassification",
     "LatentTreeLayer",
     "LatentTreeModel",
+    "Several",
     "Structure",
     "get_estimator",
     "list_estimators",

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as xml
 import pytest
 
 from hf_latent import LatentTreeForSequenceClassification
-from hf_latent.trees import Tree, attachment_score, parse
+from hf_latent.trees import Tree, parse
 
 FILM = Tree(("a", "good", "film", "that", "works"), (3, 3, 0, 5, 3))
 
@@ -43,11 +43,8 @@ def test_svg_of_extremes():
         xml.fromstring(Tree(tuple("word" for _ in range(count)), tuple(range(count))).to_svg())
 
 
-def test_depths_and_attachment_score():
+def test_depths():
     assert FILM.depths == [2, 2, 1, 3, 2]
-    flat = Tree(FILM.words, (0, 0, 0, 0, 0))
-    assert attachment_score([flat], [FILM]) == pytest.approx(0.2)
-    assert attachment_score([FILM], [FILM]) == 1
 
 
 @pytest.mark.parametrize("estimator", ["spigot", "marginals"])
@@ -59,8 +56,11 @@ def test_parse(tiny_bert, wordpiece, estimator):
     weights = set(trees[0].weights)
     assert weights == {1.0} if estimator == "spigot" else max(weights) <= 1
     assert model.training
+    assert parse(model, wordpiece, [["A", "unwatchable", "film."], []])[0].words == ("A", "unwatchable", "film.")
     with pytest.raises(TypeError, match="list of strings"):
         parse(model, wordpiece, "a good film")
+    with pytest.raises(TypeError, match="throughout"):
+        parse(model, wordpiece, ["a good film", ["a", "film"]])
     plain = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, estimator=None)
     with pytest.raises(ValueError, match="no latent tree to show"):
         parse(plain, wordpiece, ["a"])

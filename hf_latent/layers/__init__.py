@@ -2,6 +2,7 @@
 
 from hf_latent.layers.arc_scorers import BiaffineArcScorer, MLPArcScorer
 from hf_latent.layers.attention_pooling import AttentionPooling
+from hf_latent.layers.decomposable_attention import DecomposableAttention
 from hf_latent.layers.head_averaging import HeadAveraging
 from hf_latent.layers.latent_tree import LatentTree, LatentTreeLayer
 from hf_latent.layers.word_pooling import pool_words
@@ -9,6 +10,7 @@ from hf_latent.layers.word_pooling import pool_words
 __all__ = [
     "AttentionPooling",
     "BiaffineArcScorer",
+    "DecomposableAttention",
     "HeadAveraging",
     "LatentTree",
     "LatentTreeLayer",

@@ -61,5 +61,5 @@ ARC_SCORERS: dict[str, type[nn.Module]] = {"biaffine": BiaffineArcScorer, "mlp":
 
 
 def with_root(words: Tensor, root: Tensor) -> Tensor:
-    """The candidates for a head, `(batch, n + 1, hidden_size)`: ROOT, then the words."""
-    return torch.cat([root.to(words.dtype).expand(words.shape[0], 1, -1), words], dim=1)
+    """The candidates for a head, `(..., n + 1, hidden_size)`: ROOT, then the words."""
+    return torch.cat([root.to(words.dtype).expand(*words.shape[:-2], 1, -1), words], dim=-2)

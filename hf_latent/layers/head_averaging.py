@@ -9,7 +9,7 @@ from hf_latent.layers.arc_scorers import with_root
 class HeadAveraging(nn.Module):
     """[h_i; ĥ_i] for each word, with ĥ_i = Σ_j arcs_ij h_j: its head, or the average of its heads where arcs are soft.
 
-    `words (batch, n, hidden_size)` and `arcs (batch, n, n + 1)` -> `(batch, n, 2 · hidden_size)`. ROOT has a learned vector.
+    `words (..., n, hidden_size)` and `arcs (..., n, n + 1)` -> `(..., n, 2 · hidden_size)`. ROOT has a learned vector.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -21,4 +21,4 @@ class HeadAveraging(nn.Module):
         nn.init.normal_(self.root)
 
     def forward(self, words: Tensor, arcs: Tensor) -> Tensor:
-        return torch.cat([words, arcs.to(words.dtype) @ with_root(words, self.root)], dim=2)
+        return torch.cat([words, arcs.to(words.dtype) @ with_root(words, self.root)], dim=-1)

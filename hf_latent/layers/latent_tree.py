@@ -1,12 +1,13 @@
 """The drop-in layer: words in, a latent tree out."""
 
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from hf_latent.estimators import Estimator, TaskLoss, get_estimator
 from hf_latent.layers.arc_scorers import ARC_SCORERS
-from hf_latent.structures import DependencyTree
+from hf_latent.structures import DependencyTree, Several, Structure
 
 
 class LatentTree(NamedTuple):
@@ -70,19 +71,23 @@ class LatentTreeLayer(nn.Module):
     def forward(self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None) -> LatentTree:
         """
         Args:
-            words: `(batch, n, hidden_size)`.
-            lengths: `(batch,)`, the number of words of each sentence; by default n.
+            words: `(batch, n, hidden_size)`; or `(batch, sentences, n, hidden_size)` for several sentences that share one
+                loss, each with a tree of its own.
+            lengths: `(batch,)` or `(batch, sentences)`, the number of words of each sentence; by default n.
             task_loss: from arcs to the loss of each example, `(batch,)`; see `Estimator`. Not used in evaluation mode.
-        """
-        scores = self.scorer(words)
-        if self.training:
-            latent = self.estimator(self.structure, scores, lengths, task_loss)
-            return LatentTree(latent.value, scores, latent.loss)
-        evaluate = self.structure.argmax if self.argmax_at_evaluation else self._own_value
-        return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
 
-    def _own_value(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
-        return self.estimator.evaluate(self.structure, scores, lengths)
+        Returns: arcs and scores `(batch, n, n + 1)` or `(batch, sentences, n, n + 1)`, and a loss `(batch,)`.
+        """
+        if words.dim() == 4:
+            structure: Structure = Several(self.structure)
+            scores = self.scorer(words.flatten(0, 1)).unflatten(0, words.shape[:2])
+        else:
+            structure, scores = self.structure, self.scorer(words)
+        if self.training:
+            latent = self.estimator(structure, scores, lengths, task_loss)
+            return LatentTree(latent.value, scores, latent.loss)
+        evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)
+        return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
 
     def extra_repr(self) -> str:
         return f"structure={self.structure}, estimator={self.estimator}"

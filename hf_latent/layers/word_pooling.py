@@ -11,12 +11,15 @@ POOLINGS = ("first", "mean")
 def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tuple[Tensor, Tensor]:
     """The vector of each word, `(batch, n, hidden_size)`, and the number of words of each row, `(batch,)`.
 
+    With several sentences in a row, `(batch, sentences, n, hidden_size)` and `(batch, sentences)`.
+
     n is the largest number of words, or, within `torch.compile`, the number of tokens.
 
     Args:
         tokens: `(batch, tokens, hidden_size)`.
         word_ids: `(batch, tokens)`, the word (from 0, left to right) that each token belongs to, as a fast tokenizer's
-            `word_ids()` tells; negative for special tokens and padding, which belong to none.
+            `word_ids()` tells; negative for special tokens and padding, which belong to none. `(batch, sentences, tokens)`
+            where a row holds several sentences, each with its own count from 0.
         pooling: "first" takes a word's first token, "mean" the mean of its tokens.
 
     Raises:
@@ -24,6 +27,9 @@ def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tupl
     """
     if pooling not in POOLINGS:
         raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+    if word_ids.dim() == 3 and word_ids.shape[::2] == tokens.shape[:2]:
+        words, lengths = pool_words(tokens.repeat_interleave(word_ids.shape[1], 0), word_ids.flatten(0, 1), pooling)
+        return words.unflatten(0, word_ids.shape[:2]), lengths.view(word_ids.shape[:2])
     if word_ids.shape != tokens.shape[:2] or word_ids.is_floating_point():
         raise ValueError(
             f"`word_ids` must be integers of shape {tuple(tokens.shape[:2])}, one for each token, got {describe(word_ids)}."

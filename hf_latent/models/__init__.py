@@ -3,12 +3,27 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from hf_latent.models.bilstm import BiLstmConfig, BiLstmModel
-from hf_latent.models.latent_tree import LatentTreeConfig, LatentTreeForSequenceClassification, LatentTreeModel
+from hf_latent.models.latent_tree import (
+    LatentTreeConfig,
+    LatentTreeForPairClassification,
+    LatentTreeForSequenceClassification,
+    LatentTreeModel,
+)
 
 AutoConfig.register("bilstm", BiLstmConfig)
 AutoModel.register(BiLstmConfig, BiLstmModel)
 AutoConfig.register("latent_tree", LatentTreeConfig)
 AutoModel.register(LatentTreeConfig, LatentTreeModel)
-AutoModelForSequenceClassification.register(LatentTreeConfig, LatentTreeForSequenceClassification)
+# Of the two, `architectures` in a saved model's configuration tells which to load.
+AutoModelForSequenceClassification.register(
+    LatentTreeConfig, (LatentTreeForSequenceClassification, LatentTreeForPairClassification)
+)
 
-__all__ = ["BiLstmConfig", "BiLstmModel", "LatentTreeConfig", "LatentTreeForSequenceClassification", "LatentTreeModel"]
+__all__ = [
+    "BiLstmConfig",
+    "BiLstmModel",
+    "LatentTreeConfig",
+    "LatentTreeForPairClassification",
+    "LatentTreeForSequenceClassification",
+    "LatentTreeModel",
+]

@@ -6,8 +6,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
 from hf_latent.inference.checks import describe, sees_values
+from hf_latent.structures import DependencyTree, Several, Structure
 
 IGNORED = -100
+# The score of an arc that must not be: beside it, whatever else a tree has counts for nothing.
+FORBIDDEN = -1e6
 
 
 def problem_type(config: PreTrainedConfig, labels: Tensor) -> str:
@@ -71,3 +74,53 @@ def mean_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int |
         return losses.sum() / max(losses.shape[0], 1)
     per_example = labels.numel() / max(labels.shape[0], 1)
     return losses.sum() * per_example / torch.as_tensor(num_items_in_batch, device=losses.device)
+
+
+def losses_of_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor, heads: Tensor) -> Tensor:
+    """The negative log-likelihood of gold heads, `(batch,)`: -log of the probability of all trees that have them.
+
+    Args:
+        structure: which trees there are.
+        scores: `(batch, n, n + 1)`, or `(batch, sentences, n, n + 1)`, whose losses are summed over the sentences.
+        num_words: `(batch,)` or `(batch, sentences)`.
+        heads: `(batch, columns)` or `(batch, sentences, columns)`; 0 is ROOT, j the j-th word, -100 what is not known.
+
+    Raises:
+        ValueError: heads that do not fit the scores in shape or range, or that no tree of the `structure` has.
+    """
+    whole: Structure = structure if scores.dim() == 3 else Several(structure)
+    n = scores.shape[-2]
+    if heads.is_floating_point() or heads.shape[:-1] != scores.shape[:-2]:
+        shape = (*scores.shape[:-2], n)
+        raise ValueError(f"`heads` must be integers of shape {shape}, a head for each word, got {describe(heads)}.")
+    heads = heads.to(scores.device)
+    if heads.shape[-1] < n:
+        heads = torch.nn.functional.pad(heads, (0, n - heads.shape[-1]), value=IGNORED)
+    own, beyond = heads[..., :n].long(), heads[..., n:]
+    known = own != IGNORED
+    is_word = torch.arange(n, device=scores.device) < num_words[..., None]
+    if sees_values():
+        wrong = known & ~(is_word & (own >= 0) & (own <= num_words[..., None]))
+        if wrong.any() or (beyond != IGNORED).any():
+            index = [int(place) for place in (wrong.nonzero() if wrong.any() else (beyond != IGNORED).nonzero())[0]]
+            index[-1] += 0 if wrong.any() else n
+            raise ValueError(
+                f"`heads` must lie between 0 (ROOT) and the number of words of their sentence, with {IGNORED} beyond its last "
+                f"word, but heads{index} is {int(heads[tuple(index)])}, in a sentence of {int(num_words[tuple(index[:-1])])} "
+                "words. Heads are of words, not of tokens, in the order of the words."
+            )
+    other = known[..., None] & (torch.arange(n + 1, device=scores.device) != own[..., None])
+    exact = scores.double()
+    constrained = exact.masked_fill(other, FORBIDDEN)
+    gold = whole.argmax(constrained.detach(), num_words)
+    if sees_values() and (gold.bool() & other).any():
+        row = int((gold.bool() & other).flatten(1).any(1).nonzero()[0])
+        raise ValueError(
+            f"heads[{row}] are those of no tree that {structure!r} allows. Build the model with `projective=False` or "
+            f"`single_root=False`, or leave the sentence out (fill its heads with {IGNORED})."
+        )
+    likelihood = whole.score(gold, exact, num_words)
+    partial = ~(known | ~is_word).flatten(1).all(1)
+    if not sees_values() or partial.any():  # then several trees have these heads, and their probabilities add up
+        likelihood = torch.where(partial, whole.log_partition(constrained, num_words), likelihood)
+    return (whole.log_partition(exact, num_words) - likelihood).float()

@@ -109,6 +109,7 @@ class BiLstmModel(BiLstmPreTrainedModel):
         vocabulary: Iterable[str] | None = None,
         lowercase: bool = True,
         split_punctuation: bool = False,
+        pairs: bool = False,
         **config,
     ) -> tuple["BiLstmModel", PreTrainedTokenizerFast]:
         """A BiLSTM that starts from pretrained word vectors, and the tokenizer that fits it.
@@ -119,13 +120,14 @@ class BiLstmModel(BiLstmPreTrainedModel):
                 tokenizer maps them to the unknown word, whose vector is the mean of all).
             lowercase: whether text is lower-cased before look-up, as GloVe's 6B vectors want it.
             split_punctuation: whether to split words at punctuation and not at white space alone.
+            pairs: whether the tokenizer is to put a token between the two sentences of a pair.
             **config: fields of [`BiLstmConfig`], such as `hidden_size`.
 
         Raises:
             ValueError: a line of the file that is not a word and its numbers (named), or no word left.
         """
         words, vectors = read_word_vectors(path, vocabulary)
-        tokenizer = word_tokenizer(words, lowercase=lowercase, split_punctuation=split_punctuation)
+        tokenizer = word_tokenizer(words, lowercase=lowercase, split_punctuation=split_punctuation, pairs=pairs)
         for option in ("vocab_size", "embedding_size", "pad_token_id"):
             if option in config:
                 raise TypeError(f"`{option}` follows from the word vectors and cannot be set.")

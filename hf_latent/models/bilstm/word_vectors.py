@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
-PAD, UNKNOWN = "[PAD]", "[UNK]"
+PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 
 
 def read_word_vectors(path: str | os.PathLike, vocabulary: Iterable[str] | None = None) -> tuple[list[str], Tensor]:
@@ -66,12 +66,15 @@ def _numbers(fields: list[str]) -> np.ndarray | None:
     return vector if np.isfinite(vector).all() else None
 
 
-def word_tokenizer(words: Iterable[str], lowercase: bool = True, split_punctuation: bool = False) -> PreTrainedTokenizerFast:
+def word_tokenizer(
+    words: Iterable[str], lowercase: bool = True, split_punctuation: bool = False, pairs: bool = False
+) -> PreTrainedTokenizerFast:
     """A fast tokenizer with one token a word: `[PAD]` is 0, `[UNK]` is 1, then `words` in their order.
 
-    Text is split at white space, and with `split_punctuation` at punctuation as well.
+    Text is split at white space, and with `split_punctuation` at punctuation as well. With `pairs`, `[SEP]` is 2 and stands
+    between the two sentences of a pair.
     """
-    vocabulary = {PAD: 0, UNKNOWN: 1}
+    vocabulary = {PAD: 0, UNKNOWN: 1, SEPARATOR: 2} if pairs else {PAD: 0, UNKNOWN: 1}
     for word in words:
         vocabulary.setdefault(word, len(vocabulary))
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -79,6 +82,10 @@ def word_tokenizer(words: Iterable[str], lowercase: bool = True, split_punctuati
         tokenizer.normalizer = normalizers.Lowercase()
     split = pre_tokenizers.BertPreTokenizer() if split_punctuation else pre_tokenizers.WhitespaceSplit()
     tokenizer.pre_tokenizer = split
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, model_input_names=["input_ids", "attention_mask"]
-    )
+    special = {"pad_token": PAD, "unk_token": UNKNOWN}
+    if pairs:
+        special["sep_token"] = SEPARATOR
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A", pair=f"$A {SEPARATOR} $B", special_tokens=[(SEPARATOR, vocabulary[SEPARATOR])]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **special)

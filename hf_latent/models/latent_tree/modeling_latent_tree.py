@@ -1,4 +1,4 @@
-"""A latent dependency tree on top of any encoder, and sentence classification with it."""
+"""A latent dependency tree on top of any encoder."""
 
 import os
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from transformers.utils.generic import can_return_tuple
 
 from hf_latent.estimators import get_estimator
 from hf_latent.inference.checks import sees_values
-from hf_latent.layers import AttentionPooling, BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
+from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.word_boundaries import OPENS_WORD, UNSET, token_kinds, word_ids_from_tokens
-from hf_latent.models.losses import example_losses, mean_loss
+from hf_latent.models.losses import losses_of_heads
 from hf_latent.structures import DependencyTree
 
 
@@ -36,32 +36,20 @@ class LatentTreeModelOutput(ModelOutput):
     arcs: `(batch, n, n + 1)`; row i is a distribution over the heads of word i, column 0 is ROOT, column j word j - 1.
     arc_scores: `(batch, n, n + 1)`, before the choice.
     latent_loss: `(batch,)`, whose gradient trains the arc scorer; its value is 0.
+    heads_loss: `(batch,)`, the negative log-likelihood of the `heads`, if they were given.
+    loss: its mean over the rows.
     hidden_states, attentions: the encoder's, per token, if asked for.
+
+    Where a row holds several sentences, all but the losses have a dimension for them after that of the batch.
     """
 
+    loss: Tensor | None = None
     last_hidden_state: Tensor | None = None
     num_words: Tensor | None = None
     arcs: Tensor | None = None
     arc_scores: Tensor | None = None
     latent_loss: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass
-class LatentTreeClassifierOutput(ModelOutput):
-    """
-    loss: the mean downstream loss, if `labels` were given; its gradient also trains the arc scorer.
-    logits: `(batch, num_labels)`.
-    The rest is that of [`LatentTreeModelOutput`].
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    num_words: Tensor | None = None
-    arcs: Tensor | None = None
-    arc_scores: Tensor | None = None
-    latent_loss: Tensor | None = None
+    heads_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -186,6 +174,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         word_ids: Tensor | None = None,
+        heads: Tensor | None = None,
         task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         **kwargs,
     ) -> LatentTreeModelOutput | tuple[Tensor, ...]:
@@ -193,7 +182,10 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         Args:
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the encoder takes them.
             word_ids: `(batch, tokens)`, the word of each token from 0, negative for tokens of none; by default read off
-                the tokens (needs `input_ids`, and a tokenizer given when the model was made).
+                the tokens (needs `input_ids`, and a tokenizer given when the model was made). `(batch, sentences, tokens)`
+                for several sentences in a row, each with a tree of its own.
+            heads: `(batch, n)` or `(batch, sentences, n)`, gold trees to learn from: of each word 0 (ROOT) or j for the j-th
+                word, -100 where it is not known. Columns beyond the last word may be there, with -100.
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
         """
@@ -214,20 +206,27 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             decoder_words, _ = pool_words(embeddings, word_ids, self.config.word_pooling)
         tree = None
         if self.tree is not None and self.heads is not None:
-            heads, own_words = self.heads, decoder_words
+            averaging, own_words = self.heads, decoder_words
 
             def loss_of_arcs(arcs: Tensor) -> Tensor:
                 assert task_loss is not None
-                return task_loss(heads(own_words, arcs), num_words)
+                return task_loss(averaging(own_words, arcs), num_words)
 
             tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs)
-            decoder_words = heads(own_words, tree.arcs)
+            decoder_words = averaging(own_words, tree.arcs)
+        heads_loss = None
+        if heads is not None:
+            if self.tree is None or tree is None:
+                raise ValueError("`heads` were given to a model without a tree (`estimator=None`), which cannot learn them.")
+            heads_loss = losses_of_heads(self.tree.structure, tree.scores, num_words, heads)
         return LatentTreeModelOutput(
+            loss=None if heads_loss is None else heads_loss.mean(),
             last_hidden_state=decoder_words,
             num_words=num_words,
             arcs=None if tree is None else tree.arcs,
             arc_scores=None if tree is None else tree.scores,
             latent_loss=None if tree is None else tree.loss,
+            heads_loss=heads_loss,
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
@@ -242,81 +241,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
             )
         return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
-
-
-class LatentTreeForSequenceClassification(LatentTreePreTrainedModel):
-    """Sentence classification, multi-label classification or regression through a latent tree (paper, section 7.2.1).
-
-    Each word beside its head, an affine layer, ReLU, attention, and a linear output layer.
-    """
-
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.latent_tree = LatentTreeModel(config)
-        self.decoder = nn.Sequential(
-            nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
-        )
-        self.pooling = AttentionPooling(config.decoder_size)
-        self.classifier = nn.Linear(config.decoder_size, config.num_labels)
-        self.post_init()
-
-    def _logits(self, words: Tensor | None, num_words: Tensor | None) -> Tensor:
-        return self.classifier(self.pooling(self.decoder(words), num_words))
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        word_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        **kwargs,
-    ) -> LatentTreeClassifierOutput | tuple[Tensor, ...]:
-        """
-        Args:
-            labels: `(batch,)` class numbers; `(batch,)` or `(batch, num_labels)` values for regression
-                (`problem_type="regression"`, or `num_labels=1`); `(batch, num_labels)` 0/1 floats for several labels.
-            num_items_in_batch: what the loss is divided by in place of the number of examples; the Trainer's.
-            The rest is that of [`LatentTreeModel`].
-        """
-
-        def task_loss(words: Tensor, num_words: Tensor) -> Tensor:
-            assert labels is not None
-            return example_losses(self._logits(words, num_words), labels, self.config)
-
-        output: LatentTreeModelOutput = self.latent_tree(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            word_ids=word_ids,
-            task_loss=None if labels is None else task_loss,
-            return_dict=True,
-            **kwargs,
-        )
-        logits = self._logits(output.last_hidden_state, output.num_words)
-        loss = None
-        if labels is not None:
-            losses = example_losses(logits, labels, self.config)
-            if output.latent_loss is not None:
-                losses = losses + output.latent_loss
-            loss = mean_loss(losses, labels, num_items_in_batch)
-        return LatentTreeClassifierOutput(
-            loss=loss,
-            logits=logits,
-            num_words=output.num_words,
-            arcs=output.arcs,
-            arc_scores=output.arc_scores,
-            latent_loss=output.latent_loss,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -361,10 +285,4 @@ def _align(model: nn.Module) -> None:
             parameter.data = parameter.data.clone()
 
 
-__all__ = [
-    "LatentTreeClassifierOutput",
-    "LatentTreeForSequenceClassification",
-    "LatentTreeModel",
-    "LatentTreeModelOutput",
-    "LatentTreePreTrainedModel",
-]
+__all__ = ["LatentTreeModel", "LatentTreeModelOutput", "LatentTreePreTrainedModel"]

@@ -1,0 +1,201 @@
+"""Classification of sentences, and of pairs of sentences, through latent trees."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from hf_latent.inference.checks import sees_values
+from hf_latent.layers import AttentionPooling, DecomposableAttention
+from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
+from hf_latent.models.latent_tree.modeling_latent_tree import (
+    LatentTreeModel,
+    LatentTreeModelOutput,
+    LatentTreePreTrainedModel,
+)
+from hf_latent.models.losses import example_losses, mean_loss
+
+
+@dataclass
+class LatentTreeClassifierOutput(ModelOutput):
+    """
+    loss: the mean downstream loss, if `labels` were given; its gradient also trains the arc scorer. With `heads`, their loss is
+        in it.
+    logits: `(batch, num_labels)`.
+    The rest is that of [`LatentTreeModelOutput`].
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    num_words: Tensor | None = None
+    arcs: Tensor | None = None
+    arc_scores: Tensor | None = None
+    latent_loss: Tensor | None = None
+    heads_loss: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class LatentTreeClassifier(LatentTreePreTrainedModel):
+    """What the classifiers share: a latent tree, and losses that run through it. What makes `logits` of words is their own."""
+
+    def __init__(self, config: LatentTreeConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.latent_tree = LatentTreeModel(config)
+
+    def logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+        """`(batch, num_labels)` from words beside their heads."""
+        raise NotImplementedError
+
+    def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
+        """The word of each token; see `LatentTreeModel.find_words`."""
+        return self.latent_tree.find_words(input_ids, attention_mask)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        heads: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> LatentTreeClassifierOutput | tuple[Tensor, ...]:
+        """
+        Args:
+            labels: `(batch,)` class numbers; `(batch,)` or `(batch, num_labels)` values for regression
+                (`problem_type="regression"`, or `num_labels=1`); `(batch, num_labels)` 0/1 floats for several labels.
+            num_items_in_batch: what the loss is divided by in place of the number of examples; the Trainer's.
+            The rest is that of [`LatentTreeModel`].
+        """
+
+        def task_loss(words: Tensor, num_words: Tensor) -> Tensor:
+            assert labels is not None
+            return example_losses(self.logits(words, num_words), labels, self.config)
+
+        if word_ids is None:
+            word_ids = self.find_words(input_ids, attention_mask, token_type_ids)
+        output: LatentTreeModelOutput = self.latent_tree(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            word_ids=word_ids,
+            heads=heads,
+            task_loss=None if labels is None else task_loss,
+            return_dict=True,
+            **kwargs,
+        )
+        assert output.last_hidden_state is not None
+        assert output.num_words is not None
+        logits = self.logits(output.last_hidden_state, output.num_words)
+        loss = output.loss
+        if labels is not None:
+            losses = example_losses(logits, labels, self.config)
+            for further in (output.latent_loss, output.heads_loss):
+                losses = losses if further is None else losses + further
+            loss = mean_loss(losses, labels, num_items_in_batch)
+        return LatentTreeClassifierOutput(
+            loss=loss,
+            logits=logits,
+            num_words=output.num_words,
+            arcs=output.arcs,
+            arc_scores=output.arc_scores,
+            latent_loss=output.latent_loss,
+            heads_loss=output.heads_loss,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+
+class LatentTreeForSequenceClassification(LatentTreeClassifier):
+    """Sentence classification, multi-label classification or regression through a latent tree (paper, section 7.2.1).
+
+    Each word beside its head, an affine layer, ReLU, attention, and a linear output layer.
+    """
+
+    def __init__(self, config: LatentTreeConfig) -> None:
+        super().__init__(config)
+        self.decoder = nn.Sequential(
+            nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
+        )
+        self.pooling = AttentionPooling(config.decoder_size)
+        self.classifier = nn.Linear(config.decoder_size, config.num_labels)
+        self.post_init()
+
+    def logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+        """`(batch, num_labels)` from `words (batch, n, size)`."""
+        return self.classifier(self.pooling(self.decoder(words), num_words))
+
+
+class LatentTreeForPairClassification(LatentTreeClassifier):
+    """Classification of sentence pairs with a latent tree on each (paper, section 7.2.2): natural language inference.
+
+    Each word beside its head, decomposable attention between the sentences (Parikh et al. 2016), and a feed-forward layer.
+    Pairs come as `tokenizer(premise, hypothesis)` makes them. The two trees of a pair share one loss, and surrogate gradients
+    pull both back through the whole decoder.
+    """
+
+    def __init__(self, config: LatentTreeConfig) -> None:
+        super().__init__(config)
+        self.comparison = DecomposableAttention(self.latent_tree.output_size, config.decoder_size, config.dropout)
+        self.decoder = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(2 * config.decoder_size, config.decoder_size), nn.ReLU()
+        )
+        self.classifier = nn.Linear(config.decoder_size, config.num_labels)
+        self.post_init()
+
+    def logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+        """`(batch, num_labels)` from `words (batch, 2, n, size)`."""
+        return self.classifier(self.decoder(self.comparison(words, num_words)))
+
+    def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
+        """The word of each token in either sentence, `(batch, 2, tokens)`, -1 for tokens of none.
+
+        The second sentence begins where `token_type_ids` say so; in tokenizers that have none, after the special tokens that
+        stand between words.
+
+        Raises:
+            ValueError: a row that is not a pair.
+        """
+        return split_pairs(super().find_words(input_ids, attention_mask, token_type_ids), token_type_ids)
+
+
+def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    """`(batch, 2, tokens)` from the words of whole rows, `(batch, tokens)`, each sentence counted from 0."""
+    is_word = word_ids >= 0
+    # Gaps between words: tokens of none with words on both sides.
+    starts = is_word & ~nn.functional.pad(is_word[:, :-1], (1, 0))
+    second = starts.long().cumsum(1) > 1
+    if token_type_ids is not None:
+        told = (token_type_ids == 1).any(1, keepdim=True)
+        second = torch.where(told, token_type_ids == 1, second)
+        starts = starts & ~told
+    if sees_values():
+        gaps = starts.sum(1)
+        wrong = (gaps > 2) | ((second & is_word).sum(1) == 0) | ((~second & is_word).sum(1) == 0)
+        if wrong.any():
+            raise ValueError(
+                f"Row {int(wrong.nonzero()[0])} of the batch is not a pair of sentences, each with a word in it. Encode pairs "
+                "with `tokenizer(first, second)`, by a tokenizer that puts a special token between them or returns "
+                "`token_type_ids`; or pass `word_ids (batch, 2, tokens)`."
+            )
+    first_words = word_ids.masked_fill(second, -1)
+    offset = first_words.amax(1, keepdim=True) + 1
+    second_words = (word_ids - offset).masked_fill(~second | ~is_word, -1)
+    return torch.stack([first_words, second_words], dim=1)
+
+
+__all__ = [
+    "LatentTreeClassifierOutput",
+    "LatentTreeForPairClassification",
+    "LatentTreeForSequenceClassification",
+]

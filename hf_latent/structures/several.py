@@ -1,0 +1,129 @@
+"""Several choices of the same kind made at once, such as a tree for each of two sentences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from hf_latent.inference.active_set import MAX_ITER
+from hf_latent.structures.structure import Structure, TopK
+
+
+@dataclass(frozen=True)
+class Several(Structure):
+    """Independent choices, each from the same structure: Z is the product of their sets.
+
+    Scores are `(batch, choices, *event)`, `lengths (batch, choices)`. One example has one loss, however many choices it makes:
+    so estimators see them as one structure, whose score is the sum of theirs.
+
+    Attributes:
+        structure: what each choice is made from.
+    """
+
+    structure: Structure
+
+    @property
+    def event_dims(self) -> int:  # type: ignore[override]
+        return self.structure.event_dims + 1
+
+    def _flat(self, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The choices as rows of one batch."""
+        if not isinstance(scores, Tensor) or scores.dim() != self.event_dims + 1:
+            shape = f"of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else repr(scores)
+            raise ValueError(
+                f"`scores` must be a tensor (batch, choices, ...) with {self.event_dims + 1} dimensions, got {shape}."
+            )
+        if not scores.shape[1]:
+            raise ValueError(f"`scores` must have at least one choice in dimension 1, got shape {tuple(scores.shape)}.")
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths)
+            if lengths.shape != scores.shape[:2]:
+                raise ValueError(
+                    f"`lengths` must have shape {tuple(scores.shape[:2])}, one for each choice of each row, got "
+                    f"{tuple(lengths.shape)}."
+                )
+            lengths = lengths.flatten()
+        return scores.flatten(0, 1), lengths
+
+    def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`scores` and `lengths (batch, choices)`, or an error that names what is wrong with them."""
+        flat, checked = self.structure.check(*self._flat(scores, lengths))
+        return flat.view(scores.shape), checked.view(scores.shape[:2])
+
+    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """True where an entry of `scores` counts."""
+        return self.structure.mask(scores.flatten(0, 1), lengths.flatten()).view(scores.shape)
+
+    def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The best of each choice; no gradient."""
+        return self.structure.argmax(*self._flat(scores, lengths)).view(scores.shape)
+
+    def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The sum of the choices' log-partitions, `(batch,)`."""
+        return self.structure.log_partition(*self._flat(scores, lengths)).view(scores.shape[:2]).sum(1)
+
+    def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The marginals of each choice."""
+        return self.structure.marginals(*self._flat(scores, lengths)).view(scores.shape)
+
+    def sparsemap(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        tol: float | None = None,
+        max_iter: int = MAX_ITER,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """The projection of each choice: that onto a product is the product of projections."""
+        flat, lengths = self._flat(scores, lengths)
+        if isinstance(start, Tensor) and start.shape == scores.shape:
+            start = start.flatten(0, 1)
+        return self.structure.sparsemap(flat, lengths, tol, max_iter, start).view(scores.shape)
+
+    def sample(
+        self,
+        scores: Tensor,
+        lengths: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Independent draws for each choice, `(num_samples, batch, choices, *event)`; no gradient."""
+        flat, lengths = self._flat(scores, lengths)
+        return self.structure.sample(flat, lengths, num_samples, generator).view(num_samples, *scores.shape)
+
+    def top_k(self, scores: Tensor, lengths: Tensor | None = None, k: int = 1) -> TopK:
+        """The k best combinations, from the k best of each choice; no gradient."""
+        structures, values = self.structure.top_k(*self._flat(scores, lengths), k)
+        batch, choices = scores.shape[:2]
+        structures, values = structures.view(batch, choices, k, *scores.shape[2:]), values.view(batch, choices, k)
+        total, picked = values.new_zeros(batch, 1), torch.zeros(batch, 1, 0, dtype=torch.long, device=scores.device)
+        for choice in range(choices):
+            sums = (total[:, :, None] + values[:, choice, None, :]).flatten(1)
+            best = sums.topk(min(k, sums.shape[1]), dim=1)
+            before = picked.gather(1, (best.indices // k)[:, :, None].expand(-1, -1, choice))
+            total, picked = best.values, torch.cat([before, (best.indices % k)[:, :, None]], dim=2)
+        rows = torch.arange(batch, device=scores.device)[:, None, None]
+        columns = torch.arange(choices, device=scores.device)
+        found = structures[rows, columns, picked]
+        found = found.masked_fill(total.isneginf().view(batch, -1, *[1] * (scores.dim() - 1)), 0)
+        missing = k - total.shape[1]
+        return TopK(
+            torch.nn.functional.pad(found, (0, 0) * (scores.dim() - 1) + (0, missing)),
+            torch.nn.functional.pad(total, (0, missing), value=-torch.inf),
+        )
+
+    def enumerate(self, size: int) -> Tensor:
+        """Not to be had from one size, as the number of choices is in the scores: see `enumerate_rows`."""
+        raise ValueError("`Several` has a size for each choice: use `enumerate_rows(scores, lengths)`.")
+
+    def enumerate_rows(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """For each row: its number, all combinations in the shape of `scores[row]`, and the score of each."""
+        flat = [(vertices, values) for _, vertices, values in self.structure.enumerate_rows(*self._flat(scores, lengths))]
+        choices = scores.shape[1]
+        for row in range(scores.shape[0]):
+            own = flat[row * choices : (row + 1) * choices]
+            places = torch.cartesian_prod(*[torch.arange(len(values)) for _, values in own]).view(-1, choices)
+            vertices = torch.stack([one[places[:, choice]] for choice, (one, _) in enumerate(own)], dim=1)
+            yield row, vertices, reduce(torch.add, [values[places[:, choice]] for choice, (_, values) in enumerate(own)])

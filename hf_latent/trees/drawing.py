@@ -1,0 +1,135 @@
+"""Trees as text for a terminal, and as arc diagrams."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_latent.trees.tree import Tree
+
+# --- Text: each line is drawn into cells that know which of their four sides a line leaves through.
+
+_UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
+_LINES = dict(zip(range(16), " ╵╷│╴╯╮┤╶╰╭├─┴┬┼", strict=True))
+
+
+def draw_text(tree: Tree) -> str:
+    """A line a word, in the order of the sentence, indented by depth."""
+    depths = tree.depths
+    width = 3 * (max(depths, default=0) + 1)
+    cells = [[0] * width for _ in range(len(tree.words) + 1)]
+    for row, (head, depth) in enumerate(zip(tree.heads, depths, strict=True), start=1):
+        column = 3 * (depth - 1)
+        for line in range(min(row, head), max(row, head) + 1):
+            cells[line][column] |= (_UP if line > min(row, head) else 0) | (_DOWN if line < max(row, head) else 0)
+        cells[row][column] |= _RIGHT
+        for between in range(column + 1, column + 3):
+            cells[row][between] |= _LEFT | _RIGHT
+        cells[row][column + 3] |= _LEFT
+    lines = ["ROOT"]
+    for row, (word, depth) in enumerate(zip(tree.words, depths, strict=True), start=1):
+        drawn = "".join(_LINES[cell] for cell in cells[row])[: 3 * depth + 1]
+        drawn = drawn[:-1] + "─" if drawn.endswith("╴") else drawn
+        weight = f"  ({tree.weights[row - 1]:.2f})" if tree.weights and tree.weights[row - 1] < CERTAIN else ""
+        lines.append(f"{drawn} {word}{weight}")
+    return "\n".join(lines)
+
+
+# --- SVG: arcs over the words, the longer the higher.
+
+_CHARACTER, _GAP, _LEVEL = 8.5, 20.0, 22.0
+_COLOURS = {"right": "#2563eb", "wrong": "#dc2626", "missed": "#6b7280"}
+# From this weight on, an arc is drawn as one that was chosen.
+CERTAIN = 0.995
+
+# (word from 0, head as in CoNLL-U)
+_Arc = tuple[int, int]
+
+
+def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
+    """An arc diagram; arcs of soft trees are the fainter, the less weight they have."""
+    if gold is not None and gold.words != tree.words:
+        raise ValueError(f"`gold` must be a tree over the same words, got {' '.join(gold.words)!r}.")
+    centres, left = [], _GAP / 2
+    for word in tree.words:
+        width = max(len(word), 1) * _CHARACTER
+        centres.append(left + width / 2)
+        left += width + _GAP
+    weights = {arc: tree.weights[arc[0]] if tree.weights else 1.0 for arc in enumerate(tree.heads)}
+    weights |= {(word, head): weight for word, head, weight in tree.other_arcs}
+    missed = [] if gold is None else [arc for arc in enumerate(gold.heads) if tree.heads[arc[0]] != arc[1]]
+    above, below = _levels(list(weights)), _levels(missed)
+    top = (max(above.values(), default=0) + 1.6) * _LEVEL
+    bottom = (max(below.values()) + 1.2) * _LEVEL if below else 8
+    parts = []
+    for arc, level in sorted(above.items(), key=lambda item: weights[item[0]]):
+        wrong = gold is not None and gold.heads[arc[0]] != arc[1]
+        parts += _arc(arc, centres, top, -level * _LEVEL, _COLOURS["wrong" if wrong else "right"], weights[arc])
+    for arc, level in below.items():
+        parts += _arc(arc, centres, top + 22, level * _LEVEL, _COLOURS["missed"], 1.0, dashed=True)
+    for word, centre in zip(tree.words, centres, strict=True):
+        parts.append(f'<text x="{centre:.1f}" y="{top + 16:.1f}" text-anchor="middle">{escape(word)}</text>')
+    size = f'width="{max(left, 40):.0f}" height="{top + 22 + bottom:.0f}"'
+    view = f'viewBox="0 0 {max(left, 40):.0f} {top + 22 + bottom:.0f}"'
+    style = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:14px"
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} style="{style}">\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def write_png(svg: str, path: str | Path, zoom: float) -> None:
+    """An SVG picture as a PNG file, `zoom` times as large."""
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise ImportError("Pictures in PNG need resvg-py: pip install 'hf_latent[drawing]'. `to_svg` needs nothing.") from None
+    if not 0 < zoom < 100:
+        raise ValueError(f"`zoom` must lie between 0 and 100, got {zoom!r}.")
+    Path(path).write_bytes(bytes(svg_to_bytes(svg_string=svg, dpi=96, zoom=zoom)))
+
+
+def _levels(arcs: list[_Arc]) -> dict[_Arc, int]:
+    """How high each arc goes: above all shorter ones with which it shares a stretch of the sentence; from ROOT, above all."""
+    spans = {(word, head): (min(head - 1, word), max(head - 1, word)) for word, head in arcs if head}
+    levels: dict[_Arc, int] = {}
+    for arc, (start, end) in sorted(spans.items(), key=lambda item: item[1][1] - item[1][0]):
+        under = [levels[other] for other in levels if spans[other][0] < end and start < spans[other][1]]
+        levels[arc] = 1 + max(under, default=0)
+    highest = max(levels.values(), default=0)
+    return levels | {(word, head): highest + 1 for word, head in arcs if not head}
+
+
+def _arc(
+    arc: _Arc, centres: list[float], base: float, rise: float, colour: str, weight: float, dashed: bool = False
+) -> list[str]:
+    """An arc from head to dependent with its arrow; from ROOT, a straight line from the edge of the picture."""
+    word, head = arc
+    end = centres[word]
+    sign = -1 if rise < 0 else 1
+    middle = end
+    if head == 0:
+        path = f"M {end:.1f} {base + rise:.1f} L {end:.1f} {base:.1f}"
+    else:
+        start = centres[head - 1]
+        start += 5 if end > start else -5  # beside the arrow of the head's own arc
+        high = base + 1.3 * rise
+        middle = (start + end) / 2
+        path = f"M {start:.1f} {base:.1f} C {start:.1f} {high:.1f} {end:.1f} {high:.1f} {end:.1f} {base:.1f}"
+    dash = ' stroke-dasharray="4 3"' if dashed else ""
+    opacity = f"{0.15 + 0.85 * weight:.2f}"
+    tip = f"{end:.1f},{base:.1f} {end - 3.5:.1f},{base + sign * 7:.1f} {end + 3.5:.1f},{base + sign * 7:.1f}"
+    parts = [
+        f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-opacity="{opacity}"{dash}/>',
+        f'<polygon points="{tip}" fill="{colour}" fill-opacity="{opacity}"/>',
+    ]
+    label = "" if weight >= CERTAIN else f"{weight:.2f}".lstrip("0")
+    if head == 0:
+        label = f"root {label}".strip()
+    if label:
+        y = base + (rise if head == 0 else 0.975 * rise) + (-3 if sign < 0 else 11)
+        parts.append(f'<text x="{middle:.1f}" y="{y:.1f}" text-anchor="middle" font-size="10" fill="{colour}">{label}</text>')
+    return parts

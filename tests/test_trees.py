@@ -1,0 +1,131 @@
+"""Trees compared and counted, and in CoNLL-U."""
+
+import gzip
+
+import pytest
+import torch
+
+from hf_latent import DependencyTree
+from hf_latent.trees import Tree, attachment_score, baseline_trees, read_conllu, tree_statistics, write_conllu
+
+FILM = Tree(("a", "good", "film", "that", "works"), (3, 3, 0, 5, 3))
+CROSSED = Tree(("a", "b", "c", "d"), (3, 4, 0, 3))
+
+
+def test_attachment_score():
+    flat = Tree(FILM.words, (0, 0, 0, 0, 0))
+    assert attachment_score([flat], [FILM]) == pytest.approx(1 / 5)
+    assert attachment_score([FILM, flat], [FILM, FILM]) == pytest.approx(6 / 10)
+    turned = Tree(FILM.words, (3, 3, 5, 5, 0))  # "works" heads "film": that arc counts without its direction
+    assert attachment_score([turned], [FILM]) == pytest.approx(3 / 5)
+    assert attachment_score([turned], [FILM], directed=False) == pytest.approx(4 / 5)
+    with pytest.raises(ValueError, match="same words"):
+        attachment_score([CROSSED], [FILM])
+    with pytest.raises(ValueError, match="no words"):
+        attachment_score([Tree((), ())], [Tree((), ())])
+
+
+def test_shape_of_a_tree():
+    assert FILM.is_projective
+    assert not CROSSED.is_projective
+    flat = [Tree(("a", "b", "c"), heads) for heads in ((0, 0, 0), (2, 0, 2))]
+    assert all(tree.is_flat for tree in flat)
+    assert not Tree(("a", "b", "c"), (0, 1, 0)).is_flat
+    assert not FILM.is_flat
+
+
+def test_statistics():
+    found = tree_statistics([FILM, Tree(("a", "b"), (0, 0)), Tree((), ())])
+    assert found == {
+        "depth": 2.0,
+        "roots": 1.5,
+        "flat": 0.5,
+        "arc_length": pytest.approx((2 + 1 + 1 + 2) / 4),
+        "to_the_left": 0.25,
+        "projective": 1.0,
+    }
+    assert tree_statistics([CROSSED])["projective"] == 0
+    assert all(value != value for value in tree_statistics([]).values())
+
+
+def test_baseline_trees():
+    trees = baseline_trees([FILM, Tree(("a",), (0,)), Tree((), ())], seed=1)
+    assert [tree.heads for tree in trees["left chain"]] == [(0, 1, 2, 3, 4), (0,), ()]
+    assert [tree.heads for tree in trees["right chain"]] == [(2, 3, 4, 5, 0), (0,), ()]
+    assert all(tree.is_flat for tree in trees["flat"])
+    assert trees["random"] == baseline_trees([FILM, Tree(("a",), (0,)), Tree((), ())], seed=1)["random"]
+    many = baseline_trees([Tree(("a", "b", "c"), (0, 0, 0))] * 300, structure=DependencyTree(projective=False))["random"]
+    assert {tree.heads for tree in many} == {  # all sixteen trees of three words
+        tuple(row.argmax(1).tolist()) for row in DependencyTree(projective=False).enumerate(3)
+    }
+
+
+@pytest.mark.parametrize("name", ["trees.conllu", "trees.conllu.gz"])
+def test_conllu_there_and_back(tmp_path, name):
+    write_conllu([FILM, CROSSED], tmp_path / name)
+    assert read_conllu(tmp_path / name) == [FILM, CROSSED]
+    write_conllu([Tree(("a",), (0,), (0.25,))], tmp_path / "soft.conllu")
+    assert "Weight=0.2500" in (tmp_path / "soft.conllu").read_text()
+
+
+def test_conllu_with_all_that_the_format_has(tmp_path):
+    text = (
+        "# text = don't go\n1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_\n1\tdo\t_\t_\t_\t_\t3\taux\t_\t_\n"
+        "2\tn't\t_\t_\t_\t_\t3\tadvmod\t_\t_\n3\tgo\t_\t_\t_\t_\t0\troot\t_\t_\n3.1\tthere\t_\t_\t_\t_\t_\t_\t_\t_"
+    )
+    with gzip.open(tmp_path / "a.conllu.gz", "wt") as file:
+        file.write(text)  # no empty line at the end
+    assert read_conllu(tmp_path / "a.conllu.gz") == [Tree(("do", "n't", "go"), (3, 3, 0))]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "1\ta\t_\t_\t_\t_\t2\tdep\t_\t_\n2\tb\t_\t_\t_\t_\t1\tdep\t_\t_\n",
+            r"the sentence that ends in line 2: .* form a tree",
+        ),
+        ("1\ta\t_\t_\t_\t_\t_\tdep\t_\t_\n", r"line 1: expected word 1 in ten columns"),
+        ("2\ta\t_\t_\t_\t_\t0\tdep\t_\t_\n", r"line 1: expected word 1"),
+        ("1 a 0\n", r"line 1"),
+    ],
+)
+def test_conllu_that_is_none(tmp_path, text, message):
+    (tmp_path / "a.conllu").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_conllu(tmp_path / "a.conllu")
+    with pytest.raises(FileNotFoundError, match=r"No CoNLL-U file at"):
+        read_conllu(tmp_path / "b.conllu")
+
+
+def test_gold_trees_of_english(data_dir):
+    trees = read_conllu(data_dir / "ud-ewt" / "en_ewt-ud-dev.conllu.gz")
+    assert len(trees) == 2001
+    found = tree_statistics(trees)
+    assert found["roots"] == 1
+    assert found["projective"] == pytest.approx(0.984, abs=0.001)
+    assert attachment_score(baseline_trees(trees)["flat"], trees) < 0.2
+
+
+def test_a_picture_of_a_soft_tree():
+    soft = Tree(("a", "film"), (2, 0), (0.75, 1.0), ((0, 0, 0.25),))
+    drawing = soft.to_svg()
+    assert ">.75<" in drawing
+    assert ">root .25<" in drawing
+    assert drawing.count("<path") == 3
+    assert soft._repr_html_().startswith("<div")
+
+
+def test_png(tmp_path):
+    pytest.importorskip("resvg_py")
+    FILM.to_png(tmp_path / "film.png")
+    assert (tmp_path / "film.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="`zoom` must lie between"):
+        FILM.to_png(tmp_path / "film.png", zoom=0)
+
+
+def test_uniform_trees_are_uniform():
+    torch.manual_seed(0)
+    trees = baseline_trees([Tree(("a", "b"), (0, 1))] * 4000)["random"]
+    share = sum(tree.heads == (0, 1) for tree in trees) / len(trees)
+    assert share == pytest.approx(0.5, abs=0.04)
