@@ -24,12 +24,15 @@ class Categorical(Structure):
     def _masked(self, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Scores in float32 or better, -inf where there is no category, the mask, and the rows with nothing to choose.
 
-        Those rows are all 0, so that nothing becomes NaN.
+        Those rows are all 0, so that nothing becomes NaN. Where all categories of all rows count, the masks are views of one
+        value.
         """
-        scores, lengths = self.check(scores, lengths)
-        mask = self.mask(scores, lengths)
+        scores, checked = self.check(scores, lengths)
         exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        empty = (lengths == 0)[:, None]
+        if lengths is None and scores.shape[1]:
+            everything = torch.ones((), dtype=torch.bool, device=scores.device)
+            return exact, everything.expand(scores.shape), ~everything.expand(len(scores), 1)
+        mask, empty = self.mask(scores, checked), (checked == 0)[:, None]
         return exact.masked_fill(~mask & ~empty, -torch.inf).masked_fill(empty, 0.0), mask, empty
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
