@@ -3,8 +3,8 @@
     python examples/compare_estimators.py --output_dir outputs/sst2 --estimators none marginals spigot --seeds 1 2 3 -- \
         --train_file train.tsv --validation_file dev.tsv --test_file test.tsv --word_vectors glove.6B.100d.txt.gz
 
-What stands behind `--` goes to `text_classification.py`. Finished runs are kept in the output folder and not repeated, so that
-the command can be stopped and given again. Ends with `results.json` and `results.md`.
+What stands behind `--` goes to `text_classification.py`, or to the script that `--script` names. Finished runs are kept in the
+output folder and not repeated, so that the command can be stopped and given again. Ends with `results.json` and `results.md`.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from tqdm import tqdm
 
 from hf_latent import list_estimators
 
-SCRIPT = Path(__file__).with_name("text_classification.py")
+SCRIPTS = ["text_classification", "natural_language_inference"]
 
 
-def run(output_dir: Path, estimator: str, seed: int, arguments: list[str]) -> dict:
+def run(script: str, output_dir: Path, estimator: str, seed: int, arguments: list[str]) -> dict:
     """The results of one training run, from the folder if it is there already."""
     folder = output_dir / f"{estimator}-{seed}"
     results, command_file = folder / "results.json", folder / "command.txt"
     command = [
         sys.executable,
-        str(SCRIPT),
+        str(Path(__file__).with_name(f"{script}.py")),
         "--estimator",
         estimator,
         "--seed",
@@ -38,11 +38,11 @@ def run(output_dir: Path, estimator: str, seed: int, arguments: list[str]) -> di
         str(folder),
         *arguments,
     ]
-    written = shlex.join(["python", "examples/text_classification.py", *command[2:]])
+    written = shlex.join(["python", f"examples/{script}.py", *command[2:]])
     if results.is_file():
         if command_file.read_text().strip() != written:
             raise SystemExit(f"{folder} holds a run with other arguments: choose another --output_dir, or remove it.")
-        return json.loads(results.read_text())
+        return _with_command(results, written)
     folder.mkdir(parents=True, exist_ok=True)
     command_file.write_text(written + "\n")
     with (folder / "log.txt").open("w") as log:
@@ -50,7 +50,11 @@ def run(output_dir: Path, estimator: str, seed: int, arguments: list[str]) -> di
     if finished.returncode:
         tail = "\n".join((folder / "log.txt").read_text().splitlines()[-5:])
         raise SystemExit(f"Training with {estimator!r}, seed {seed}, failed:\n{tail}\nThe whole log is {folder / 'log.txt'}.")
-    return json.loads(results.read_text())
+    return _with_command(results, written)
+
+
+def _with_command(results: Path, command: str) -> dict:
+    return {**json.loads(results.read_text()), "command": command}
 
 
 def table(results: list[dict]) -> str:
@@ -79,6 +83,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--estimators", nargs="+", default=["none", *list_estimators()])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--script", choices=SCRIPTS, default=SCRIPTS[0])
     parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
     arguments, rest = parser.parse_known_args()
     rest = [argument for argument in rest if argument != "--"]
@@ -87,7 +92,7 @@ def main() -> None:
         parser.error(f"unknown estimator {sorted(unknown)[0]!r}; the known ones are none, {', '.join(list_estimators())}")
     jobs = [(estimator, seed) for seed in arguments.seeds for estimator in arguments.estimators]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = pool.map(lambda job: run(arguments.output_dir, *job, rest), jobs)
+        runs = pool.map(lambda job: run(arguments.script, arguments.output_dir, *job, rest), jobs)
         results = list(tqdm(runs, total=len(jobs), desc="Training runs"))
     results.sort(key=lambda result: (arguments.estimators.index(result["estimator"]), result["seed"]))
     (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hf_latent.inference.enumeration import is_tree
+from hf_latent.trees import Tree, write_conllu
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -59,6 +60,94 @@ def test_text_classification_with_a_transformer(run, files, tiny_bert, wordpiece
     wordpiece.save_pretrained(files / "encoder")
     run("text_classification", *arguments(files, encoder=files / "encoder", estimator="marginals"))
     assert (files / "out" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("estimator", ["none", "spigot"])
+def test_natural_language_inference(run, files, capsys, estimator):
+    lines = ["id\tfirst\tsecond\tlabel"] + [
+        f"1\ta {one} film\tNot a {two} film.\t{'YES' if one != two else 'NO'}"
+        for one in ("good", "bad")
+        for two in ("good", "bad")
+    ] * 3
+    for name in ("train", "dev", "test"):
+        (files / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    columns = ["--text_columns", "first", "second"]
+    run("natural_language_inference", *arguments(files, word_vectors=files / "vectors.txt", estimator=estimator), *columns)
+    results = json.loads((files / "out" / "results.json").read_text())
+    assert 0 <= results["test_accuracy"] <= 1
+    assert ("ROOT" in capsys.readouterr().out) == (estimator != "none")
+    config = json.loads((files / "out" / "config.json").read_text())
+    assert config["architectures"] == ["LatentTreeForPairClassification"]
+    assert config["text_config"]["num_hidden_layers"] == 0
+
+
+def test_dependency_parsing(run, tmp_path, capsys):
+    """Trees are learned when they are told."""
+    trees = [Tree(("a", "good", "film"), (3, 3, 0)), Tree(("films", "are", "good"), (3, 3, 0)), Tree(("good", "film"), (2, 0))]
+    write_conllu(trees * 30, tmp_path / "train.conllu")
+    write_conllu(trees, tmp_path / "dev.conllu")
+    words = "\n".join(f"{word} {place} {place % 2} 1 0" for place, word in enumerate(["a", "good", "film", "films", "are"]))
+    (tmp_path / "vectors.txt").write_text(words + "\n")
+    files = ["--train_file", tmp_path / "train.conllu", "--validation_file", tmp_path / "dev.conllu"]
+    run(
+        "dependency_parsing",
+        *files,
+        "--word_vectors",
+        tmp_path / "vectors.txt",
+        "--output_dir",
+        tmp_path / "out",
+        "--epochs",
+        10,
+    )
+    scores = json.loads((tmp_path / "out" / "results.json").read_text())["attachment_score"]
+    assert scores["supervised parser"] > 0.9 > scores["flat"]
+    assert "Attachment score" in capsys.readouterr().out
+
+
+def test_the_cost_of_a_training_step(run, tmp_path, capsys):
+    (tmp_path / "train.tsv").write_text("a good film\t1\na bad film\t0\nnot a bad film\t1\n" * 20)
+    (tmp_path / "pairs.tsv").write_text("one\ttwo\tlabel\n" + "a good film\tnot a film\t1\n" * 70)
+    files = ["--sentences", tmp_path / "train.tsv", "--pairs", tmp_path / "pairs.tsv", "--pair_columns", "one", "two"]
+    run("benchmarks/training_step", *files, "--steps", 2, "--output_dir", tmp_path)
+    found = json.loads((tmp_path / "training_step.json").read_text())["milliseconds"]
+    assert all(value > 0 for times in found.values() for value in times.values())
+    assert len(found) == 2
+    assert "| spigot_ce |" in capsys.readouterr().out
+
+
+@pytest.fixture
+def expressions(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "listops"))
+    import expressions
+
+    return expressions
+
+
+def test_list_operations(expressions):
+    found = expressions.read(["[MAX", "2", "[SM", "7", "4", "]", "[MED", "1", "9", "5", "]", "0", "]"])
+    assert found.answer == 5
+    assert found.words == ("[MAX", "2", "[SM", "7", "4", "[MED", "1", "9", "5", "0")
+    assert found.heads == (0, 1, 1, 3, 3, 1, 6, 6, 6, 1)
+    assert expressions.read(["7"]).answer == 7
+    assert expressions.read(["[FIRST", "3", "[LAST", "1", "4", "]", "]"]).answer == 3
+    for wrong in ("[MAX 2", "]", "[MAX ]", "2 3", "[MAX 2 ] 3", "[MAX [MIN ] ]", "[ADD 1 2 ]"):
+        with pytest.raises(ValueError, match="Not an expression"):
+            expressions.read(wrong.split())
+
+
+def test_generated_expressions(expressions):
+    found = expressions.generate(500, longest=20, seed=1)
+    assert found == expressions.generate(500, longest=20, seed=1)
+    assert len({one.tokens for one in found}) == 500
+    assert max(len(one.tokens) for one in found) <= 20
+    for one in found:
+        assert is_tree(torch.tensor([one.heads]), projective=True, single_root=True)
+        assert 0 <= one.answer <= 9
+
+
+def test_real_list_operations(expressions, data_dir):
+    found = expressions.read_file(data_dir / "listops" / "listops.test_d5f.tsv.gz")  # checks each answer
+    assert len(found) == 10_000
 
 
 def test_compare_estimators_keeps_what_it_has(run, files, capsys):
@@ -170,18 +259,18 @@ def test_synthetic_clusters(run, tmp_path, capsys):
 
 
 def test_the_clusters_can_be_found_from_the_labels(monkeypatch):
-    """After 300 steps, a surrogate gradient is far above the linear model and knows the clusters."""
+    """After 600 steps, a surrogate gradient is far above the linear model and knows two of three clusters at least."""
     monkeypatch.syspath_prepend(str(EXAMPLES / "synthetic_clusters"))
     import clusters
 
     threads = torch.get_num_threads()
     try:
-        linear = clusters.train(3, "linear", {}, 1e-3, seed=1, steps=300)
-        latent = clusters.train(3, "ste_identity", {}, 1e-3, seed=1, steps=300)
+        linear = clusters.train(3, "linear", {}, 1e-3, seed=1, steps=600)
+        latent = clusters.train(3, "ste_identity", {}, 1e-3, seed=1, steps=600)
     finally:
         torch.set_num_threads(threads)
     assert latent["test"]["accuracy"] > linear["test"]["accuracy"] + 8
-    assert latent["test"]["v_measure"] > 90
-    data = clusters.make_data(3, 1)
+    assert latent["test"]["v_measure"] > 65
+    data = clusters.make_data(3, clusters.DATA_SEED)
     assert {name: len(split.x) for name, split in data.items()} == clusters.SIZES
     assert abs(data["train"].y.mean() - 0.5) < 0.03
