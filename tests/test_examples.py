@@ -145,6 +145,23 @@ def test_generated_expressions(expressions):
         assert 0 <= one.answer <= 9
 
 
+def test_trees_of_list_operations_are_learned_from_answers(run, monkeypatch, tmp_path, capsys):
+    """A few steps of each kind; a second time, nothing is trained. (That the trees become right takes minutes: see the README.)"""
+    monkeypatch.syspath_prepend(str(EXAMPLES / "listops"))
+    (tmp_path / "test.tsv").write_text("4\t( [MAX 2 4 ] )\n7\t[FIRST 7 1 ]\n")
+    few = ["--estimators", "marginals", "perturb_and_map", "--steps", 12, "--expressions", 300, "--output_dir", tmp_path]
+    run("listops/train", *few, "--test_file", tmp_path / "test.tsv")
+    files = {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()}
+    run("listops/train", *few, "--test_file", tmp_path / "test.tsv")
+    assert {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()} == files
+    stored = json.loads((tmp_path / "listops.json").read_text())
+    assert len(stored) == 4
+    assert all(
+        0 <= one[split][what] <= 1 for one in stored for split in ("validation", "test") for what in ("answers", "edges")
+    )
+    assert "| perturb_and_map |" in capsys.readouterr().out
+
+
 def test_real_list_operations(expressions, data_dir):
     found = expressions.read_file(data_dir / "listops" / "listops.test_d5f.tsv.gz")  # checks each answer
     assert len(found) == 10_000
