@@ -25,10 +25,9 @@ from transformers import (
     set_seed,
 )
 
-from hf_latent import BiLstmConfig, BiLstmModel, DependencyTree, LatentTreeForSequenceClassification
+from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification
 from hf_latent.models.bilstm import word_tokenizer
-from hf_latent.structures.conversions import heads_from_arcs
-from hf_latent.trees import Tree, attachment_score, parse
+from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, side_by_side
 
 
 class WordClassEncoder(BiLstmModel):
@@ -104,54 +103,9 @@ def accuracy(model: LatentTreeForSequenceClassification, tokenizer: PreTrainedTo
     return sum(prediction["label"] == model.config.id2label[label] for prediction, label in pairs) / len(data)
 
 
-def other_trees(gold: list[Tree], seed: int) -> dict[str, list[Tree]]:
-    """Trees that no training is needed for."""
-    torch.manual_seed(seed)
-    structure = DependencyTree(projective=True, single_root=True)
-    noise = [torch.randn(1, len(tree.words), len(tree.words) + 1) for tree in gold]
-    shapes = {
-        "flat (all words from ROOT)": lambda n: [0] * n,
-        "each word from the one before": lambda n: list(range(n)),
-        "each word from the one after": lambda n: [*range(2, n + 1), 0],
-    }
-    trees = {name: [Tree(tree.words, tuple(shape(len(tree.words)))) for tree in gold] for name, shape in shapes.items()}
-    trees["random trees"] = [
-        Tree(tree.words, tuple(heads_from_arcs(structure.argmax(scores))[0].tolist()))
-        for tree, scores in zip(gold, noise, strict=True)
-    ]
-    return trees
-
-
-def side_by_side(left: str, right: str, width: int = 44) -> str:
+def in_columns(left: str, right: str, width: int = 44) -> str:
     rows = zip(left.splitlines(), right.splitlines(), strict=True)
     return "\n".join(f"  {one:<{width}}{other}".rstrip() for one, other in rows)
-
-
-def gallery(pairs: list[tuple[Tree, Tree]]) -> str:
-    """One SVG: the latent tree on the left, the gold tree on the right."""
-    parts, y, widths = [], 40, []
-    for latent, gold in pairs:
-        drawings = [latent.to_svg(gold), gold.to_svg()]
-        sizes = [
-            tuple(float(drawing.split(f'{side}="')[1].split('"')[0]) for side in ("width", "height")) for drawing in drawings
-        ]
-        widths.append(max(width for width, _ in sizes))
-        parts.append((y, drawings))
-        y += max(height for _, height in sizes) + 24
-    column = max(widths) + 30
-    body = "\n".join(
-        drawing.replace("<svg ", f'<svg x="{15 + place * column}" y="{row}" ', 1)
-        for row, drawings in parts
-        for place, drawing in enumerate(drawings)
-    )
-    titles = "".join(
-        f'<text x="{15 + place * column}" y="24" font-family="sans-serif" font-size="15" fill="#374151">{title}</text>'
-        for place, title in enumerate(["latent tree, learned from the label", "gold tree, never seen"])
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * column:.0f}" height="{y:.0f}">\n'
-        f'<rect width="100%" height="100%" fill="white"/>\n{titles}\n{body}\n</svg>\n'
-    )
 
 
 def main() -> None:
@@ -205,7 +159,7 @@ def main() -> None:
     }
     gold = [Tree(sentence.words, sentence.heads) for sentence in test]
     latent = parse(model, tokenizer, [" ".join(sentence.words) for sentence in test])
-    scores = {"latent trees": latent, **other_trees(gold, arguments.seed)}
+    scores = {"latent trees": latent, **baseline_trees(gold, arguments.seed)}
     attachment = {name: attachment_score(trees, gold) for name, trees in scores.items()}
     whole = sum(ours.heads == theirs.heads for ours, theirs in zip(latent, gold, strict=True)) / len(gold)
 
@@ -219,9 +173,11 @@ def main() -> None:
 
     chosen = random.Random(arguments.seed).sample([place for place, tree in enumerate(gold) if len(tree.words) >= 6], 3)
     for place in chosen:
-        print("\n" + side_by_side("latent tree\n" + latent[place].to_text(), "gold tree\n" + gold[place].to_text()))
+        print("\n" + in_columns("latent tree\n" + latent[place].to_text(), "gold tree\n" + gold[place].to_text()))
     picture = arguments.output_dir / "trees.svg"
-    picture.write_text(gallery([(latent[place], gold[place]) for place in chosen]), encoding="utf-8")
+    titles = ["latent tree, learned from the label", "gold tree, never seen"]
+    drawings = [(latent[place].to_svg(gold[place]), gold[place].to_svg()) for place in chosen]
+    picture.write_text(side_by_side(drawings, titles), encoding="utf-8")
     results = {"accuracy": accuracies, "attachment_score": attachment, "whole_trees": whole, "arguments": vars(arguments)}
     (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
     print(f"\nThe picture is {picture}, the numbers are in {arguments.output_dir / 'results.json'}.")

@@ -1,12 +1,21 @@
 """Trees compared and counted, and in CoNLL-U."""
 
 import gzip
+import xml.etree.ElementTree as xml
 
 import pytest
 import torch
 
 from hf_latent import DependencyTree
-from hf_latent.trees import Tree, attachment_score, baseline_trees, read_conllu, tree_statistics, write_conllu
+from hf_latent.trees import (
+    Tree,
+    attachment_score,
+    baseline_trees,
+    read_conllu,
+    side_by_side,
+    tree_statistics,
+    write_conllu,
+)
 
 FILM = Tree(("a", "good", "film", "that", "works"), (3, 3, 0, 5, 3))
 CROSSED = Tree(("a", "b", "c", "d"), (3, 4, 0, 3))
@@ -111,9 +120,22 @@ def test_a_picture_of_a_soft_tree():
     soft = Tree(("a", "film"), (2, 0), (0.75, 1.0), ((0, 0, 0.25),))
     drawing = soft.to_svg()
     assert ">.75<" in drawing
-    assert ">root .25<" in drawing
+    assert ">.25<" in drawing
+    assert ">root<" in drawing
     assert drawing.count("<path") == 3
     assert soft._repr_html_().startswith("<div")
+
+
+def test_pictures_side_by_side():
+    both = side_by_side([[FILM.to_svg(), FILM.to_svg()], [FILM.to_svg(), CROSSED.to_svg()]], ["<one>", "two"])
+    root = xml.fromstring(both)
+    pictures = [element for element in root if element.tag.endswith("svg")]
+    assert len(pictures) == 4
+    assert pictures[0].get("x") == pictures[2].get("x") != pictures[1].get("x")
+    assert float(root.get("width")) > float(pictures[1].get("x")) + float(pictures[1].get("width"))
+    assert float(root.get("height")) >= float(pictures[2].get("y")) + float(pictures[2].get("height"))
+    with pytest.raises(ValueError, match="a picture for each of the 2 `titles`"):
+        side_by_side([[FILM.to_svg()]], ["one", "two"])
 
 
 def test_png(tmp_path):

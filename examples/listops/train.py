@@ -96,7 +96,7 @@ def train(
     known = {one.tokens for one in training}
     validation = [one for one in generate(2000, LONGEST, seed=2, operators=OPERATORS) if one.tokens not in known][:1000]
     model = ListOpsModel(get_estimator(estimator, **options), KINDS[kind])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (1 - step / steps) + 0.02))
     curves, started = [], time.perf_counter()
     for step in range(1, steps + 1):

@@ -1,8 +1,19 @@
 """What a tree is to a person: words and their heads, read, drawn, compared and counted."""
 
 from hf_latent.trees.conllu import read_conllu, write_conllu
+from hf_latent.trees.drawing import side_by_side, write_png
 from hf_latent.trees.parsing import parse
 from hf_latent.trees.statistics import attachment_score, baseline_trees, tree_statistics
 from hf_latent.trees.tree import Tree
 
-__all__ = ["Tree", "attachment_score", "baseline_trees", "parse", "read_conllu", "tree_statistics", "write_conllu"]
+__all__ = [
+    "Tree",
+    "attachment_score",
+    "baseline_trees",
+    "parse",
+    "read_conllu",
+    "side_by_side",
+    "tree_statistics",
+    "write_conllu",
+    "write_png",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,39 @@ def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
     )
 
 
+def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> str:
+    """One SVG picture of several: rows of SVG pictures, under a title for each column.
+
+    Raises:
+        ValueError: a row with another number of pictures than there are titles.
+    """
+    for row in rows:
+        if len(row) != len(titles):
+            raise ValueError(f"Each of the `rows` must have a picture for each of the {len(titles)} `titles`, got {len(row)}.")
+    sizes = [[_size(picture) for picture in row] for row in rows]
+    title_widths = [len(title) * _CHARACTER for title in titles]
+    widths = [max([*(row[place][0] for row in sizes), title_widths[place]]) + 30 for place in range(len(titles))]
+    lefts = [15 + sum(widths[:place]) for place in range(len(titles))]
+    parts, top = [], 40.0
+    for left, title in zip(lefts, titles, strict=True):
+        font = 'font-family="DejaVu Sans,sans-serif" font-size="15" fill="#374151"'
+        parts.append(f'<text x="{left:.0f}" y="24" {font}>{escape(title)}</text>')
+    for row, row_sizes in zip(rows, sizes, strict=True):
+        for left, picture in zip(lefts, row, strict=True):
+            parts.append(picture.replace("<svg ", f'<svg x="{left:.0f}" y="{top:.0f}" ', 1))
+        top += max((height for _, height in row_sizes), default=0) + 24
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths) + 15:.0f}" height="{top:.0f}">\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def _size(svg: str) -> tuple[float, float]:
+    width, height = (float(svg.split(f'{side}="')[1].split('"')[0]) for side in ("width", "height"))
+    return width, height
+
+
 def write_png(svg: str, path: str | Path, zoom: float) -> None:
     """An SVG picture as a PNG file, `zoom` times as large."""
     try:
@@ -126,9 +160,7 @@ def _arc(
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-opacity="{opacity}"{dash}/>',
         f'<polygon points="{tip}" fill="{colour}" fill-opacity="{opacity}"/>',
     ]
-    label = "" if weight >= CERTAIN else f"{weight:.2f}".lstrip("0")
-    if head == 0:
-        label = f"root {label}".strip()
+    label = ("" if head else "root") if weight >= CERTAIN else f"{weight:.2f}".lstrip("0")
     if label:
         y = base + (rise if head == 0 else 0.975 * rise) + (-3 if sign < 0 else 11)
         parts.append(f'<text x="{middle:.1f}" y="{y:.1f}" text-anchor="middle" font-size="10" fill="{colour}">{label}</text>')

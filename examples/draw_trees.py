@@ -1,0 +1,65 @@
+"""Draw the trees of several models side by side (paper, Figures 4 to 6), and count what their trees look like.
+
+    python examples/draw_trees.py --models outputs/sst2/spigot-1 outputs/sst2/spigot_ce-1 outputs/sst2/marginals-1 \
+        --texts_file dev.txt --output_dir outputs/trees
+
+Writes `trees.svg` and `trees.png` with a column for each model, the trees as `.conllu`, and a table of statistics over the
+texts of `--texts_file` (a text a line; what stands behind a tab is left out). Without `--sentences`, the paper's.
+"""
+
+import argparse
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
+from hf_latent.trees import parse, side_by_side, tree_statistics, write_conllu, write_png
+
+SENTENCES = [
+    "An intelligent , moving and invigorating film .",
+    "A fascinating and fun film .",
+    "A taut , intelligent psychological drama .",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders of saved models, or names on the Hub")
+    parser.add_argument("--sentences", nargs="+", default=SENTENCES)
+    parser.add_argument("--texts_file", type=Path, help="a text a line, to count over")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/trees"))
+    arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    columns, lines = {}, []
+    for folder in arguments.models:
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        if model.config.estimator is None:
+            parser.error(f"{folder} was trained without a tree (`estimator=None`)")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        columns[folder.name] = parse(model, tokenizer, arguments.sentences)
+        write_conllu(columns[folder.name], arguments.output_dir / f"{folder.name}.conllu")
+        if arguments.texts_file is not None:
+            texts = [
+                line.split("\t")[0] for line in arguments.texts_file.read_text(encoding="utf-8").splitlines() if line.strip()
+            ]
+            found = tree_statistics(parse(model, tokenizer, texts, progress=True))
+            if not lines:
+                lines = ["| model | " + " | ".join(found) + " |", "|:--|" + "--:|" * len(found)]
+            lines.append(f"| {folder.name} | " + " | ".join(f"{value:.2f}" for value in found.values()) + " |")
+    rows = [[trees[place].to_svg() for trees in columns.values()] for place in range(len(arguments.sentences))]
+    picture = side_by_side(rows, list(columns))
+    (arguments.output_dir / "trees.svg").write_text(picture, encoding="utf-8")
+    write_png(picture, arguments.output_dir / "trees.png", zoom=1.0)
+    for place, sentence in enumerate(arguments.sentences):
+        print(sentence)
+        for name, trees in columns.items():
+            print(f"\n{name}\n{trees[place].to_text()}")
+        print()
+    if lines:
+        (arguments.output_dir / "statistics.md").write_text("\n".join(lines) + "\n")
+        print("\n".join(lines))
+    print(f"\nThe picture is {arguments.output_dir / 'trees.png'}.")
+
+
+if __name__ == "__main__":
+    main()
