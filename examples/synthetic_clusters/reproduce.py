@@ -258,7 +258,7 @@ def figure3(arguments: argparse.Namespace) -> None:
     found = run_all(runs, arguments.output_dir / "runs", arguments.jobs)
     results = {(row.name, steps, size): result for (row, steps, size), result in zip(keys, found, strict=True)}
     plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(5, 3.4))
+    figure, axis = plt.subplots(figsize=(6.5, 3.4))
     stored = {}
     for row in rows:
         best = [
@@ -269,7 +269,7 @@ def figure3(arguments: argparse.Namespace) -> None:
         axis.plot(NUM_STEPS, [result["test"]["accuracy"] for result in best], marker="o", label=row.name)
     axis.set(xlabel="inner steps", ylabel="test accuracy (%)", xticks=NUM_STEPS)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.tight_layout()
     figure.savefig(arguments.output_dir / "figure3.png", dpi=150)
     (arguments.output_dir / "figure3.json").write_text(json.dumps({"num_steps": NUM_STEPS, "test": stored}, indent=1) + "\n")
