@@ -59,6 +59,13 @@ def test_parse(tiny_bert, wordpiece, estimator):
     assert parse(model, wordpiece, [["A", "unwatchable", "film."], []])[0].words == ("A", "unwatchable", "film.")
     with pytest.raises(TypeError, match="list of strings"):
         parse(model, wordpiece, "a good film")
+    with pytest.raises(ValueError, match=r"no token for word 1 \(' '\) of 'a   film'"):
+        parse(model, wordpiece, [["a", " ", "film"]])
+    assert model.training
+    model.base_model.encoder.eval()
+    parse(model, wordpiece, ["a film"])
+    assert model.training
+    assert not model.base_model.encoder.training
     with pytest.raises(TypeError, match="throughout"):
         parse(model, wordpiece, ["a good film", ["a", "film"]])
     plain = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, estimator=None)

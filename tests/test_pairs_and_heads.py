@@ -11,6 +11,7 @@ from transformers import (
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
+    default_data_collator,
     pipeline,
 )
 
@@ -218,6 +219,46 @@ def test_heads_and_labels_together(tiny_bert, wordpiece):
     baseline = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, estimator=None)
     with pytest.raises(ValueError, match="without a tree"):
         baseline(**encoded, heads=heads)
+
+
+@pytest.mark.parametrize("labels", [[0, -100, -100, -100], [-100] * 4, [0, 1, 0, 1]])
+def test_heads_count_the_same_however_many_examples_have_labels(labels, tiny_bert, wordpiece):
+    """Once, their sum was divided by the number of labels: too large a loss, or NaN where no example had one."""
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="marginals").eval()
+    encoded = wordpiece(["a good film"] * 4, padding=True, return_tensors="pt")
+    heads = torch.tensor([[3, 3, 0]] * 4)
+    for count in (None, torch.tensor(sum(label >= 0 for label in labels))):
+        given = {"labels": torch.tensor(labels), "num_items_in_batch": count}
+        both, plain = model(**encoded, **given, heads=heads), model(**encoded, **given)
+        torch.testing.assert_close(both.loss - plain.loss, both.heads_loss.mean())
+
+
+@pytest.mark.parametrize("estimator", TREE_ESTIMATORS)
+def test_heads_alone_are_learned_from_with_every_estimator(estimator, tiny_bert, wordpiece):
+    encoded = wordpiece(["a good film"], return_tensors="pt")
+    for model_class in (LatentTreeModel, LatentTreeForSequenceClassification):
+        model = model_class.from_encoder(tiny_bert, wordpiece, estimator=estimator).train()
+        model(**encoded, heads=torch.tensor([[3, 3, 0]])).loss.backward()
+        assert model.base_model.tree.scorer.bilinear.grad.abs().sum() > 0
+
+
+def test_predictions_with_heads_are_those_without(tiny_bert, wordpiece, tmp_path):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="marginals")
+    rows = [{**wordpiece("a good film"), "labels": 1, "heads": [3, 3, 0]}] * 4
+    arguments = TrainingArguments(output_dir=tmp_path, report_to="none", use_cpu=True, remove_unused_columns=False)
+    predicted = Trainer(model=model, args=arguments, data_collator=default_data_collator).predict(rows)
+    assert predicted.predictions.shape == (4, 2)
+
+
+def test_word_ids_of_pairs():
+    model, tokenizer = word_model("spigot")
+    encoded = tokenizer(FIRST[:1], SECOND[:1], return_tensors="pt")
+    expected = model.eval()(**encoded)
+    for word_ids in ([[0, 1, 2, -1, 0, 1]], [[0, 1, 2, -1, 3, 4]], [[[0, 1, 2, -1, -1, -1], [-1, -1, -1, -1, 0, 1]]]):
+        output = model(**encoded, word_ids=torch.tensor(word_ids))
+        torch.testing.assert_close(output.logits, expected.logits)
+    with pytest.raises(ValueError, match=r"must have shape \(batch, 2, tokens\)"):
+        model(**encoded, word_ids=torch.zeros(1, 3, 6, dtype=torch.long))
 
 
 def test_heads_for_both_sentences_of_a_pair():

@@ -119,5 +119,17 @@ def test_layer_over_several_sentences():
 def test_bad_input(scores, lengths, message):
     with pytest.raises(ValueError, match=message):
         Several(DependencyTree()).argmax(scores, lengths)
+    with pytest.raises(TypeError, match="`structure` must be"):
+        Several(Several(DependencyTree()))
     with pytest.raises(ValueError, match="enumerate_rows"):
         Several(DependencyTree()).enumerate(3)
+
+
+def test_extremes():
+    structure = Several(DependencyTree())
+    assert structure.top_k(torch.zeros(0, 2, 3, 4), k=2).structures.shape == (0, 2, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"`start` must be structures, a tensor of shape \(2, 2, 3, 4\)"):
+        structure.sparsemap(torch.zeros(2, 2, 3, 4), start=torch.zeros(2, 2, 3))
+    # Once, all combinations were made before anybody counted them: 13 GB.
+    with pytest.raises(ValueError, match="combinations, more than can be gone through"):
+        get_estimator("expected_loss")(structure, torch.randn(1, 2, 7, 8), None, lambda z: z.flatten(1).sum(1))

@@ -97,6 +97,11 @@ def test_conllu_with_all_that_the_format_has(tmp_path):
         ("1\ta\t_\t_\t_\t_\t_\tdep\t_\t_\n", r"line 1: expected word 1 in ten columns"),
         ("2\ta\t_\t_\t_\t_\t0\tdep\t_\t_\n", r"line 1: expected word 1"),
         ("1 a 0\n", r"line 1"),
+        ("1-2 a b c\n", r"line 1"),
+        ("This is no well-known format.\n", r"line 1"),
+        ("1\ta\t_\t_\t_\t_\t\u00b2\tdep\t_\t_\n", r"line 1"),
+        ("1\ta\t_\t_\t_\t_\t0\tr\t_\t_\n\tb\t_\t_\t_\t_\t1\tr\t_\t_\n", r"line 2"),
+        ("# nothing\n", r"has no sentence in it"),
     ],
 )
 def test_conllu_that_is_none(tmp_path, text, message):
@@ -105,6 +110,37 @@ def test_conllu_that_is_none(tmp_path, text, message):
         read_conllu(tmp_path / "a.conllu")
     with pytest.raises(FileNotFoundError, match=r"No CoNLL-U file at"):
         read_conllu(tmp_path / "b.conllu")
+
+
+@pytest.mark.parametrize("tree", [Tree((), ()), Tree(("a\tb",), (0,)), Tree(("a\nb",), (0,))])
+def test_conllu_has_no_place_for_some_trees(tmp_path, tree):
+    with pytest.raises(ValueError, match=r"trees\[1\] cannot be written as CoNLL-U"):
+        write_conllu([FILM, tree], tmp_path / "a.conllu")
+    assert not (tmp_path / "a.conllu").exists()
+
+
+def test_conllu_with_a_byte_order_mark(tmp_path):
+    write_conllu([FILM], tmp_path / "a.conllu")
+    (tmp_path / "b.conllu").write_text("\ufeff" + (tmp_path / "a.conllu").read_text(encoding="utf-8"), encoding="utf-8")
+    assert read_conllu(tmp_path / "b.conllu") == [FILM]
+
+
+def test_trees_that_make_no_sense():
+    assert Tree(["a", "b"], [0, 1]) == Tree(("a", "b"), (0, 1))
+    with pytest.raises(ValueError, match="`weights` must be one for each of the 2 words"):
+        Tree(("a", "b"), (0, 1), (0.5,))
+    with pytest.raises(TypeError, match="`heads` must be integers"):
+        Tree(("a", "b"), (0.0, 1.0))
+    with pytest.raises(ValueError, match="a tree for each sentence, got 1 and 2"):
+        attachment_score([FILM], [FILM, FILM])
+    xml.fromstring(Tree(("a\x0b",), (0,)).to_svg())
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_different_trees_are_different_texts(n):
+    words = tuple("abcd"[:n])
+    heads = {tuple(row.argmax(1).tolist()) for row in DependencyTree(projective=False).enumerate(n)}
+    assert len({Tree(words, one).to_text() for one in heads}) == len(heads) == (n + 1) ** (n - 1)
 
 
 def test_gold_trees_of_english(data_dir):

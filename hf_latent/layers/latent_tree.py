@@ -68,13 +68,16 @@ class LatentTreeLayer(nn.Module):
         self.estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator
         self.argmax_at_evaluation = argmax_at_evaluation
 
-    def forward(self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None) -> LatentTree:
+    def forward(
+        self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None, estimate: bool = True
+    ) -> LatentTree:
         """
         Args:
             words: `(batch, n, hidden_size)`; or `(batch, sentences, n, hidden_size)` for several sentences that share one
                 loss, each with a tree of its own.
             lengths: `(batch,)` or `(batch, sentences)`, the number of words of each sentence; by default n.
             task_loss: from arcs to the loss of each example, `(batch,)`; see `Estimator`. Not used in evaluation mode.
+            estimate: False to choose as in evaluation mode, where nothing is to be learned through the choice.
 
         Returns: arcs and scores `(batch, n, n + 1)` or `(batch, sentences, n, n + 1)`, and a loss `(batch,)`.
         """
@@ -83,7 +86,7 @@ class LatentTreeLayer(nn.Module):
             scores = self.scorer(words.flatten(0, 1)).unflatten(0, words.shape[:2])
         else:
             structure, scores = self.structure, self.scorer(words)
-        if self.training:
+        if self.training and estimate:
             latent = self.estimator(structure, scores, lengths, task_loss)
             return LatentTree(latent.value, scores, latent.loss)
         evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)

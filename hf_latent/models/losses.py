@@ -73,7 +73,19 @@ def mean_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int |
             return losses.sum() / (labels != IGNORED).sum().clamp(min=1)
         return losses.sum() / max(losses.shape[0], 1)
     per_example = labels.numel() / max(labels.shape[0], 1)
-    return losses.sum() * per_example / torch.as_tensor(num_items_in_batch, device=losses.device)
+    return losses.sum() * per_example / torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
+
+
+def mean_heads_loss(losses: Tensor, labels: Tensor | None, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """The mean over all examples, labelled or not; over those of all accumulated batches, where the Trainer tells of more.
+
+    (It counts labels. So where batches are accumulated and few examples have one, the mean is over too few.)
+    """
+    if num_items_in_batch is None or labels is None:
+        return losses.mean()
+    per_example = max(labels.numel() / max(labels.shape[0], 1), 1)
+    count = torch.as_tensor(num_items_in_batch, device=losses.device) / per_example
+    return losses.sum() / count.clamp(min=max(losses.shape[0], 1))
 
 
 def losses_of_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor, heads: Tensor) -> Tensor:

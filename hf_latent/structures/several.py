@@ -1,5 +1,6 @@
 """Several choices of the same kind made at once, such as a tree for each of two sentences."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -8,7 +9,10 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER
+from hf_latent.inference.checks import describe
 from hf_latent.structures.structure import Structure, TopK
+
+LARGEST_ENUMERATION = 300_000
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,12 @@ class Several(Structure):
     """
 
     structure: Structure
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.structure, Structure) or isinstance(self.structure, Several):
+            raise TypeError(
+                f"`structure` must be what each choice is made from, such as DependencyTree(), got {self.structure!r}."
+            )
 
     @property
     def event_dims(self) -> int:  # type: ignore[override]
@@ -78,7 +88,9 @@ class Several(Structure):
     ) -> Tensor:
         """The projection of each choice: that onto a product is the product of projections."""
         flat, lengths = self._flat(scores, lengths)
-        if isinstance(start, Tensor) and start.shape == scores.shape:
+        if start is not None:
+            if not isinstance(start, Tensor) or start.shape != scores.shape:
+                raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
             start = start.flatten(0, 1)
         return self.structure.sparsemap(flat, lengths, tol, max_iter, start).view(scores.shape)
 
@@ -97,6 +109,8 @@ class Several(Structure):
         """The k best combinations, from the k best of each choice; no gradient."""
         structures, values = self.structure.top_k(*self._flat(scores, lengths), k)
         batch, choices = scores.shape[:2]
+        if not batch:
+            return TopK(scores.detach().new_zeros(0, k, *scores.shape[1:]), values.new_zeros(0, k))
         structures, values = structures.view(batch, choices, k, *scores.shape[2:]), values.view(batch, choices, k)
         total, picked = values.new_zeros(batch, 1), torch.zeros(batch, 1, 0, dtype=torch.long, device=scores.device)
         for choice in range(choices):
@@ -124,6 +138,12 @@ class Several(Structure):
         choices = scores.shape[1]
         for row in range(scores.shape[0]):
             own = flat[row * choices : (row + 1) * choices]
+            count = math.prod(len(values) for _, values in own)
+            if count > LARGEST_ENUMERATION:
+                raise ValueError(
+                    f"Row {row} has {count} combinations, more than can be gone through ({LARGEST_ENUMERATION}). Use `sample`, "
+                    "or an estimator that does not enumerate."
+                )
             places = torch.cartesian_prod(*[torch.arange(len(values)) for _, values in own]).view(-1, choices)
             vertices = torch.stack([one[places[:, choice]] for choice, (one, _) in enumerate(own)], dim=1)
             yield row, vertices, reduce(torch.add, [values[places[:, choice]] for choice, (_, values) in enumerate(own)])

@@ -29,12 +29,13 @@ def draw_text(tree: Tree) -> str:
         for between in range(column + 1, column + 3):
             cells[row][between] |= _LEFT | _RIGHT
         cells[row][column + 3] |= _LEFT
+    named = None if tree.is_projective else ["ROOT", *(f"{word} ({place})" for place, word in enumerate(tree.words, start=1))]
     lines = ["ROOT"]
     for row, (word, depth) in enumerate(zip(tree.words, depths, strict=True), start=1):
         drawn = "".join(_LINES[cell] for cell in cells[row])[: 3 * depth + 1]
         drawn = drawn[:-1] + "─" if drawn.endswith("╴") else drawn
         weight = f"  ({tree.weights[row - 1]:.2f})" if tree.weights and tree.weights[row - 1] < CERTAIN else ""
-        lines.append(f"{drawn} {word}{weight}")
+        lines.append(f"{drawn} {word}{weight}" + ("" if named is None else f"  <- {named[tree.heads[row - 1]]}"))
     return "\n".join(lines)
 
 
@@ -71,7 +72,7 @@ def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
     for arc, level in below.items():
         parts += _arc(arc, centres, top + 22, level * _LEVEL, _COLOURS["missed"], 1.0, dashed=True)
     for word, centre in zip(tree.words, centres, strict=True):
-        parts.append(f'<text x="{centre:.1f}" y="{top + 16:.1f}" text-anchor="middle">{escape(word)}</text>')
+        parts.append(f'<text x="{centre:.1f}" y="{top + 16:.1f}" text-anchor="middle">{_shown(word)}</text>')
     size = f'width="{max(left, 40):.0f}" height="{top + 22 + bottom:.0f}"'
     view = f'viewBox="0 0 {max(left, 40):.0f} {top + 22 + bottom:.0f}"'
     style = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:14px"
@@ -108,6 +109,11 @@ def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths) + 15:.0f}" height="{top:.0f}">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
     )
+
+
+def _shown(word: str) -> str:
+    """A word as XML can hold it: without control characters."""
+    return escape("".join(character if character.isprintable() else " " for character in word))
 
 
 def _size(svg: str) -> tuple[float, float]:

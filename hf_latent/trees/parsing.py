@@ -31,7 +31,7 @@ def parse(
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: a model without a tree (`estimator=None`).
+        ValueError: a model without a tree (`estimator=None`); lists of words, of which one has no token.
     """
     if model.config.estimator is None:
         raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
@@ -41,35 +41,50 @@ def parse(
     are_split = bool(texts) and not isinstance(texts[0], str)
     if any(isinstance(text, str) == are_split for text in texts):
         raise TypeError("`texts` must be strings throughout, or lists of words throughout, got some of both.")
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
+    try:
+        batches = range(0, len(texts), batch_size)
+        return [
+            tree
+            for start in tqdm(batches, desc="Parsing", disable=not progress)
+            for tree in _parse_batch(model, tokenizer, texts[start : start + batch_size], are_split)
+        ]
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@torch.no_grad()
+def _parse_batch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
+) -> list[Tree]:
     trees = []
-    with torch.no_grad():
-        for start in tqdm(range(0, len(texts), batch_size), desc="Parsing", disable=not progress):
-            batch = texts[start : start + batch_size]
-            encoded = tokenizer(
-                batch,
-                padding=True,
-                truncation=True,
-                return_tensors="pt",
-                return_offsets_mapping=True,
-                is_split_into_words=are_split,
-            )
-            offsets = encoded.pop("offset_mapping")
-            word_ids = torch.tensor(
-                [[-1 if word is None else word for word in encoded.word_ids(row)] for row in range(len(batch))]
-            )
-            encoded = encoded.to(model.device)
-            if not are_split:
-                word_ids = model.base_model.find_words(encoded["input_ids"], encoded["attention_mask"]).cpu()
-            output = model.base_model(**encoded, word_ids=word_ids.to(model.device))
-            heads = heads_from_arcs(model.base_model.tree.structure.argmax(output.arc_scores, output.num_words)).cpu()
-            arcs = output.arcs.float().cpu()
-            for row, text in enumerate(batch):
-                count = int(output.num_words[row])
-                words = _words_of_text(text, offsets[row], word_ids[row], count) if isinstance(text, str) else text[:count]
-                trees.append(_tree(words, heads[row, :count], arcs[row, :count]))
-    model.train(was_training)
+    encoded = tokenizer(
+        batch,
+        padding=True,
+        truncation=True,
+        return_tensors="pt",
+        return_offsets_mapping=True,
+        is_split_into_words=are_split,
+    )
+    offsets = encoded.pop("offset_mapping")
+    encoded = encoded.to(model.device)
+    encoded["input_ids"] = encoded["input_ids"].long()  # where no text has a token, they come as floats
+    if are_split:
+        found = [[-1 if word is None else word for word in encoded.word_ids(row)] for row in range(len(batch))]
+        for text, own in zip(batch, found, strict=True):
+            _check_words(text, own)
+        word_ids = torch.tensor(found, dtype=torch.long).view(len(batch), -1)
+    else:
+        word_ids = model.base_model.find_words(encoded["input_ids"], encoded["attention_mask"]).cpu()
+    output = model.base_model(**encoded, word_ids=word_ids.to(model.device), return_dict=True)
+    heads = heads_from_arcs(model.base_model.tree.structure.argmax(output.arc_scores, output.num_words)).cpu()
+    arcs = output.arcs.float().cpu()
+    for row, text in enumerate(batch):
+        count = int(output.num_words[row])
+        words = _words_of_text(text, offsets[row], word_ids[row], count) if isinstance(text, str) else text[:count]
+        trees.append(_tree(words, heads[row, :count], arcs[row, :count]))
     return trees
 
 
@@ -77,6 +92,16 @@ def _words(text: object) -> list[str]:
     if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in text):
         raise TypeError(f"`texts` must be a list of strings, or of lists of words, got {text!r}.")
     return list(text)
+
+
+def _check_words(words: Sequence[str], word_ids: list[int]) -> None:
+    """Raises unless each word has a token."""
+    lost = sorted(set(range(len(words))) - set(word_ids))
+    if lost:
+        raise ValueError(
+            f"The tokenizer has no token for word {lost[0]} ({words[lost[0]]!r}) of {' '.join(words)[:60]!r}: it is empty, or "
+            "the text is longer than `tokenizer.model_max_length`. Leave such words or texts out."
+        )
 
 
 def _words_of_text(text: str, offsets: Tensor, word_ids: Tensor, count: int) -> list[str]:

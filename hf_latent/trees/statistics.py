@@ -17,8 +17,10 @@ def attachment_score(predicted: Sequence[Tree], gold: Sequence[Tree], directed: 
     Manning 2004).
 
     Raises:
-        ValueError: other words in `predicted` than in `gold`, or no words at all.
+        ValueError: sentences of other lengths, or another number of them, in `predicted` than in `gold`; no words at all.
     """
+    if len(predicted) != len(gold):
+        raise ValueError(f"`predicted` and `gold` must have a tree for each sentence, got {len(predicted)} and {len(gold)}.")
     right = words = 0
     for ours, theirs in zip(predicted, gold, strict=True):
         if len(ours.words) != len(theirs.words):

@@ -28,7 +28,13 @@ class Tree:
     other_arcs: tuple[tuple[int, int, float], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("words", "heads", "weights", "other_arcs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         count = len(self.words)
+        if any(isinstance(head, bool) or not isinstance(head, int) for head in self.heads):
+            raise TypeError(f"`heads` must be integers, got {list(self.heads)}.")
+        if self.weights and len(self.weights) != count:
+            raise ValueError(f"`weights` must be one for each of the {count} words, or none, got {len(self.weights)}.")
         if len(self.heads) != count or not all(0 <= head <= count for head in self.heads):
             raise ValueError(
                 f"`heads` must give each of the {count} words a head between 0 (ROOT) and {count}, got {list(self.heads)}."
@@ -59,7 +65,10 @@ class Tree:
         return bool(is_tree(torch.tensor([self.heads]).view(1, len(self.words)), projective=True))
 
     def to_text(self) -> str:
-        """The tree for a terminal: a line a word, in the order of the sentence, indented by depth."""
+        """The tree for a terminal: a line a word, in the order of the sentence, indented by depth.
+
+        Where arcs cross, lines alone cannot tell which head a word hangs from: it is named then.
+        """
         return drawing.draw_text(self)
 
     def to_svg(self, gold: "Tree | None" = None) -> str:

@@ -35,6 +35,7 @@ class LatentTreeConfig(PreTrainedConfig):
         "arcs",
         "arc_scores",
         "latent_loss",
+        "heads_loss",
         "num_words",
         "last_hidden_state",
         "hidden_states",

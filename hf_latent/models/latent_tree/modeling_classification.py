@@ -15,7 +15,7 @@ from hf_latent.models.latent_tree.modeling_latent_tree import (
     LatentTreeModelOutput,
     LatentTreePreTrainedModel,
 )
-from hf_latent.models.losses import example_losses, mean_loss
+from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss
 
 
 @dataclass
@@ -50,9 +50,11 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         """`(batch, num_labels)` from words beside their heads."""
         raise NotImplementedError
 
-    def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
-        """The word of each token; see `LatentTreeModel.find_words`."""
-        return self.latent_tree.find_words(input_ids, attention_mask)
+    def words_of_sentences(self, word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """The word of each token of what this model classifies, from those of whole rows, `(batch, tokens)`."""
+        if word_ids.dim() != 2:
+            raise ValueError(f"`word_ids` must have shape (batch, tokens), got {tuple(word_ids.shape)}.")
+        return word_ids
 
     @can_return_tuple
     def forward(
@@ -81,7 +83,8 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             return example_losses(self.logits(words, num_words), labels, self.config)
 
         if word_ids is None:
-            word_ids = self.find_words(input_ids, attention_mask, token_type_ids)
+            word_ids = self.latent_tree.find_words(input_ids, attention_mask)
+        word_ids = self.words_of_sentences(word_ids, token_type_ids)
         output: LatentTreeModelOutput = self.latent_tree(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -100,9 +103,11 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         loss = output.loss
         if labels is not None:
             losses = example_losses(logits, labels, self.config)
-            for further in (output.latent_loss, output.heads_loss):
-                losses = losses if further is None else losses + further
+            if output.latent_loss is not None:
+                losses = losses + output.latent_loss
             loss = mean_loss(losses, labels, num_items_in_batch)
+            if output.heads_loss is not None:
+                loss = loss + mean_heads_loss(output.heads_loss, labels, num_items_in_batch)
         return LatentTreeClassifierOutput(
             loss=loss,
             logits=logits,
@@ -157,16 +162,23 @@ class LatentTreeForPairClassification(LatentTreeClassifier):
         """`(batch, num_labels)` from `words (batch, 2, n, size)`."""
         return self.classifier(self.decoder(self.comparison(words, num_words)))
 
-    def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
-        """The word of each token in either sentence, `(batch, 2, tokens)`, -1 for tokens of none.
+    def words_of_sentences(self, word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """The word of each token in either sentence, `(batch, 2, tokens)`, -1 for tokens of none; may be given as such.
 
         The second sentence begins where `token_type_ids` say so; in tokenizers that have none, after the special tokens that
         stand between words.
 
         Raises:
-            ValueError: a row that is not a pair.
+            ValueError: a row that is not a pair, or another shape.
         """
-        return split_pairs(super().find_words(input_ids, attention_mask, token_type_ids), token_type_ids)
+        if word_ids.dim() == 2:
+            return split_pairs(word_ids, token_type_ids)
+        if word_ids.dim() != 3 or word_ids.shape[1] != 2:
+            raise ValueError(
+                "`word_ids` must have shape (batch, 2, tokens), or (batch, tokens) for whole rows, got "
+                f"{tuple(word_ids.shape)}."
+            )
+        return word_ids
 
 
 def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
@@ -189,7 +201,9 @@ def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
                 "`token_type_ids`; or pass `word_ids (batch, 2, tokens)`."
             )
     first_words = word_ids.masked_fill(second, -1)
-    offset = first_words.amax(1, keepdim=True) + 1
+    # Of the second sentence's words, the first is 0, whether the row was counted through or not.
+    largest = word_ids.amax(1, keepdim=True)
+    offset = torch.where(second & is_word, word_ids, largest).amin(1, keepdim=True)
     second_words = (word_ids - offset).masked_fill(~second | ~is_word, -1)
     return torch.stack([first_words, second_words], dim=1)
 

@@ -185,7 +185,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 the tokens (needs `input_ids`, and a tokenizer given when the model was made). `(batch, sentences, tokens)`
                 for several sentences in a row, each with a tree of its own.
             heads: `(batch, n)` or `(batch, sentences, n)`, gold trees to learn from: of each word 0 (ROOT) or j for the j-th
-                word, -100 where it is not known. Columns beyond the last word may be there, with -100.
+                word, -100 where it is not known. Columns beyond the last word may be there, with -100. Without a `task_loss`,
+                they alone are learned from.
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
         """
@@ -212,7 +213,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 assert task_loss is not None
                 return task_loss(averaging(own_words, arcs), num_words)
 
-            tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs)
+            # With gold heads alone, the scores are learned from, and not the choice.
+            estimate = heads is None or task_loss is not None
+            tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
             decoder_words = averaging(own_words, tree.arcs)
         heads_loss = None
         if heads is not None:
