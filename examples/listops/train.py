@@ -9,13 +9,11 @@ stopped and given again. Expressions with operators that the model was not train
 """
 
 import argparse
-import hashlib
 import json
 import random
 import statistics
+import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,13 @@ from expressions import OPERATORS as ALL_OPERATORS
 from expressions import TOKENS, Expression, generate, read_file
 from model import PADDING, ListOpsModel
 from torch import Tensor
-from tqdm import tqdm
 
 from hf_latent import DependencyTree, get_estimator
 from hf_latent.structures.conversions import heads_from_arcs
 from hf_latent.trees import Tree, attachment_score, baseline_trees
+
+sys.path.append(str(Path(__file__).parents[1]))
+from resumable_runs import run_all
 
 ESTIMATORS = {
     "marginals": {},
@@ -152,19 +152,8 @@ def main() -> None:
         for kind in arguments.kinds
         for seed in arguments.seeds
     ]
-    folder = arguments.output_dir / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]}.json" for run in runs]
-    missing = {file: run for file, run in zip(files, runs, strict=True) if not file.is_file()}
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(train, **run): (file, run) for file, run in missing.items()}
-        for future in tqdm(as_completed(futures), total=len(futures), desc="Training runs", unit="run"):
-            file, run = futures[future]
-            file.write_text(json.dumps({"run": run, "result": future.result()}) + "\n")
-    results = {
-        (run["estimator"], run["kind"], run["seed"]): json.loads(file.read_text())["result"]
-        for file, run in zip(files, runs, strict=True)
-    }
+    found = run_all(train, runs, arguments.output_dir / "runs", arguments.jobs)
+    results = {(run["estimator"], run["kind"], run["seed"]): result for run, result in zip(runs, found, strict=True)}
     measures = [("validation", "answers"), ("validation", "edges")]
     if arguments.test_file is not None:
         measures += [("test", "answers"), ("test", "edges")]
@@ -181,7 +170,7 @@ def main() -> None:
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     text += f"\n\nEdges of trees that need no training: {', '.join(others)}.\n"
     (arguments.output_dir / "listops.md").write_text(text)
-    stored = [{"run": run, **json.loads(file.read_text())["result"]} for file, run in zip(files, runs, strict=True)]
+    stored = [{"run": run, **result} for run, result in zip(runs, found, strict=True)]
     (arguments.output_dir / "listops.json").write_text(json.dumps(stored, indent=1) + "\n")
     print(text)
 

@@ -11,19 +11,20 @@ made once.
 """
 
 import argparse
-import hashlib
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from clusters import DATA_SEED, ClusterModel, make_data, new_optimizer, take_step, train
 from tqdm import tqdm
+
+sys.path.append(str(Path(__file__).parents[1]))
+from resumable_runs import run_all
 
 SEEDS, CLUSTERS = [1, 2, 3, 4], [3, 10]
 
@@ -69,20 +70,16 @@ SINGLE = [
 PAPER_SECONDS = {"softmax": 23.5, "ST-Gumbel *": 32.9, "STE-I": 23.5, "SPIGOT": 29.2, "SPIGOT-CE": 51.8, "SPIGOT-EG": 47.5}
 
 
-def run_all(runs: list[dict[str, Any]], folder: Path, jobs: int) -> list[dict[str, Any]]:
-    """The result of each run: from its file, or by training now."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]}.json" for run in runs]
-    missing = {file: run for file, run in zip(files, runs, strict=True) if not file.is_file()}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(train, **run): (file, run) for file, run in missing.items()}
-        for future in tqdm(as_completed(futures), total=len(futures), desc="Training runs", unit="run"):
-            file, run = futures[future]
-            text = json.dumps({"run": run, "result": future.result()})
-            unfinished = file.with_suffix(".part")
-            unfinished.write_text(text + "\n")
-            unfinished.replace(file)
-    return [json.loads(file.read_text())["result"] for file in files]
+def run_of(row: Row, clusters: int, seed: int, steps: int, rate: float | None = None, **options: Any) -> dict[str, Any]:
+    """The arguments of `train` for a row: with its own learning rate and options, unless others are given."""
+    return {
+        "clusters": clusters,
+        "estimator": row.estimator,
+        "options": options or row.options,
+        "learning_rate": row.learning_rate if rate is None else rate,
+        "seed": seed,
+        "steps": steps,
+    }
 
 
 def median(values: list[float]) -> str:
@@ -105,18 +102,11 @@ def table(arguments: argparse.Namespace) -> None:
     """Table 2, with the paper's figures beside ours."""
     cells = [(row, clusters, *candidate) for row in ROWS for clusters in CLUSTERS for candidate in candidates(row, arguments)]
     runs = [
-        {
-            "clusters": clusters,
-            "estimator": row.estimator,
-            "options": options,
-            "learning_rate": rate,
-            "seed": seed,
-            "steps": arguments.steps,
-        }
+        run_of(row, clusters, seed, arguments.steps, rate, **options)
         for row, clusters, rate, options in cells
         for seed in arguments.seeds
     ]
-    results = iter(run_all(runs, arguments.output_dir / "runs", arguments.jobs))
+    results = iter(run_all(train, runs, arguments.output_dir / "runs", arguments.jobs))
     tried: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row, clusters, rate, options in cells:
         own = [next(results) for _ in arguments.seeds]
@@ -213,18 +203,8 @@ def training_step(estimator: str, options: dict[str, Any]) -> Callable[[], None]
 def figure2(arguments: argparse.Namespace) -> None:
     """Learning curves with 10 clusters: validation accuracy and V-measure over the steps."""
     rows = [row for row in ROWS if row.name in ("softmax", "STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG", "STE-S")]
-    runs = [
-        {
-            "clusters": 10,
-            "estimator": row.estimator,
-            "options": row.options,
-            "learning_rate": row.learning_rate,
-            "seed": arguments.seeds[0],
-            "steps": arguments.steps,
-        }
-        for row in rows
-    ]
-    results = run_all(runs, arguments.output_dir / "runs", arguments.jobs)
+    runs = [run_of(row, 10, arguments.seeds[0], arguments.steps) for row in rows]
+    results = run_all(train, runs, arguments.output_dir / "runs", arguments.jobs)
     plt = _pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharex=True)
     for axis, measure, label in zip(axes, ("accuracy", "v_measure"), ("accuracy", "V-measure"), strict=True):
@@ -244,18 +224,8 @@ def figure3(arguments: argparse.Namespace) -> None:
     """Accuracy with 10 clusters over the number of inner steps, each with its best step size."""
     rows = [row for row in ROWS if row.name in ("STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG")]
     keys = [(row, steps, size) for row in rows for steps in NUM_STEPS for size in STEP_SIZES]
-    runs = [
-        {
-            "clusters": 10,
-            "estimator": row.estimator,
-            "options": {"step_size": size, "num_steps": steps},
-            "learning_rate": row.learning_rate,
-            "seed": arguments.seeds[0],
-            "steps": arguments.steps,
-        }
-        for row, steps, size in keys
-    ]
-    found = run_all(runs, arguments.output_dir / "runs", arguments.jobs)
+    runs = [run_of(row, 10, arguments.seeds[0], arguments.steps, step_size=size, num_steps=steps) for row, steps, size in keys]
+    found = run_all(train, runs, arguments.output_dir / "runs", arguments.jobs)
     results = {(row.name, steps, size): result for (row, steps, size), result in zip(keys, found, strict=True)}
     plt = _pyplot()
     figure, axis = plt.subplots(figsize=(6.5, 3.4))

@@ -82,6 +82,13 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
 
 
+def check_start(start: object, scores: Tensor) -> Tensor:
+    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `complain_of_start`."""
+    if not isinstance(start, Tensor) or start.shape != scores.shape:
+        raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
+    return start
+
+
 def complain_of_start(row: int) -> NoReturn:
     """Raises: `start[row]` is not one of the structures."""
     raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER
-from hf_latent.inference.checks import describe
+from hf_latent.inference.checks import check_start
 from hf_latent.structures.structure import Structure, TopK
 
 LARGEST_ENUMERATION = 300_000
@@ -89,9 +89,7 @@ class Several(Structure):
         """The projection of each choice: that onto a product is the product of projections."""
         flat, lengths = self._flat(scores, lengths)
         if start is not None:
-            if not isinstance(start, Tensor) or start.shape != scores.shape:
-                raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
-            start = start.flatten(0, 1)
+            start = check_start(start, scores).flatten(0, 1)
         return self.structure.sparsemap(flat, lengths, tol, max_iter, start).view(scores.shape)
 
     def sample(

@@ -15,6 +15,7 @@ from hf_latent.inference.checks import (
     check_floating,
     check_lengths,
     check_range,
+    check_start,
     complain_of_start,
     describe,
     full_lengths,
@@ -143,9 +144,7 @@ class Structure(ABC):
         """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
         if start is None:
             return None
-        if not isinstance(start, Tensor) or start.shape != scores.shape:
-            raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
-        start = start.detach().double()
+        start = check_start(start, scores).detach().double()
         same = (self.argmax(2 * start.nan_to_num() - 1, lengths) == start).flatten(1).all(1)
         if not same.all():
             complain_of_start(int((~same).nonzero()[0]))
