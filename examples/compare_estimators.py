@@ -3,7 +3,8 @@
     python examples/compare_estimators.py --output_dir outputs/sst2 --estimators none marginals spigot --seeds 1 2 3 -- \
         --train_file train.tsv --validation_file dev.tsv --test_file test.tsv --word_vectors glove.6B.100d.txt.gz
 
-What stands behind `--` goes to `text_classification.py`, or to the script that `--script` names. Finished runs are kept in the
+What stands behind `--` goes to `text_classification.py`, or to the script that `--script` names. With several
+`--learning_rates`, the table has that with the best mean validation accuracy for each estimator. Finished runs are kept in the
 output folder and not repeated, so that the command can be stopped and given again. Ends with `results.json` and `results.md`.
 """
 
@@ -23,9 +24,9 @@ from hf_latent import list_estimators
 SCRIPTS = ["text_classification", "natural_language_inference"]
 
 
-def run(script: str, output_dir: Path, estimator: str, seed: int, arguments: list[str]) -> dict:
+def run(script: str, output_dir: Path, estimator: str, seed: int, learning_rate: float | None, arguments: list[str]) -> dict:
     """The results of one training run, from the folder if it is there already."""
-    folder = output_dir / f"{estimator}-{seed}"
+    folder = output_dir / (f"{estimator}-{seed}" + ("" if learning_rate is None else f"-{learning_rate:g}"))
     results, command_file = folder / "results.json", folder / "command.txt"
     command = [
         sys.executable,
@@ -36,6 +37,7 @@ def run(script: str, output_dir: Path, estimator: str, seed: int, arguments: lis
         str(seed),
         "--output_dir",
         str(folder),
+        *([] if learning_rate is None else ["--learning_rate", f"{learning_rate:g}"]),
         *arguments,
     ]
     written = shlex.join(["python", f"examples/{script}.py", *command[2:]])
@@ -57,17 +59,31 @@ def _with_command(results: Path, command: str) -> dict:
     return {**json.loads(results.read_text()), "command": command}
 
 
+def chosen(runs: list[dict]) -> list[dict]:
+    """Of one estimator's runs, those with the learning rate that does best on validation, in the mean."""
+    rates = sorted({run["learning_rate"] for run in runs})
+
+    def validation(rate: float) -> float:
+        return statistics.mean(run["validation_accuracy"] for run in runs if run["learning_rate"] == rate)
+
+    best = max(rates, key=validation)
+    return [run for run in runs if run["learning_rate"] == best]
+
+
 def table(results: list[dict]) -> str:
     """Mean ± standard error over the seeds, a row an estimator, in Markdown."""
-    lines = ["| estimator | validation accuracy | test accuracy | seconds of training |", "|:--|--:|--:|--:|"]
+    lines = [
+        "| estimator | learning rate | validation accuracy | test accuracy | seconds of training |",
+        "|:--|--:|--:|--:|--:|",
+    ]
     for estimator in dict.fromkeys(result["estimator"] for result in results):
-        runs = [result for result in results if result["estimator"] == estimator]
+        runs = chosen([result for result in results if result["estimator"] == estimator])
         cells = [
             mean_and_error([100 * result[name] for result in runs if name in result])
             for name in ("validation_accuracy", "test_accuracy")
         ]
         seconds = statistics.mean(result["train_seconds"] for result in runs)
-        lines.append(f"| {estimator:12} | {cells[0]:>12} | {cells[1]:>12} | {seconds:5.0f} |")
+        lines.append(f"| {estimator:12} | {runs[0]['learning_rate']:g} | {cells[0]:>12} | {cells[1]:>12} | {seconds:5.0f} |")
     return "\n".join(lines)
 
 
@@ -79,10 +95,13 @@ def mean_and_error(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--estimators", nargs="+", default=["none", *list_estimators()])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--learning_rates", type=float, nargs="+", help="to choose from, by validation accuracy")
     parser.add_argument("--script", choices=SCRIPTS, default=SCRIPTS[0])
     parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
     arguments, rest = parser.parse_known_args()
@@ -90,7 +109,8 @@ def main() -> None:
     unknown = set(arguments.estimators) - {"none", *list_estimators()}
     if unknown:
         parser.error(f"unknown estimator {sorted(unknown)[0]!r}; the known ones are none, {', '.join(list_estimators())}")
-    jobs = [(estimator, seed) for seed in arguments.seeds for estimator in arguments.estimators]
+    rates = arguments.learning_rates or [None]
+    jobs = [(estimator, seed, rate) for rate in rates for seed in arguments.seeds for estimator in arguments.estimators]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         runs = pool.map(lambda job: run(arguments.script, arguments.output_dir, *job, rest), jobs)
         results = list(tqdm(runs, total=len(jobs), desc="Training runs"))

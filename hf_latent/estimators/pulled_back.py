@@ -28,8 +28,9 @@ from hf_latent.estimators.estimator import (
     no_loss,
     register_estimator,
 )
-from hf_latent.estimators.straight_through import PROJECTION_TOLERANCE, spigot, ste_identity
+from hf_latent.estimators.straight_through import spigot, ste_identity
 from hf_latent.estimators.task_losses import gradient_of
+from hf_latent.inference.active_set import STEP_TOLERANCE
 from hf_latent.inference.checks import check_count
 from hf_latent.structures import Structure
 
@@ -86,7 +87,13 @@ class PulledBack(Estimator):
         if "marginals" in (own, start):
             points["marginals"] = structure.marginals(exact, lengths)
         guess = self._pull_back(
-            structure, exact, lengths, points[start], value, lambda guess: task_loss(guess.to(scores.dtype))
+            structure,
+            exact,
+            lengths,
+            points[start],
+            value,
+            start == "marginals",
+            lambda guess: task_loss(guess.to(scores.dtype)),
         )
         loss = structure.score(points[own] - guess, scores, lengths)
         return Latent(value, loss - loss.detach())
@@ -98,9 +105,10 @@ class PulledBack(Estimator):
         lengths: Tensor | None,
         start: Tensor,
         value: Tensor,
+        from_marginals: bool,
         task_loss: TaskLoss,
     ) -> Tensor:
-        """μᵏ, from float64 scores, μ⁰ and MAP(s), which projections begin at."""
+        """μᵏ, from float64 scores, μ⁰ and MAP(s). Projections begin at μ⁰ where that is Marg(s), else at MAP(s)."""
         guess = start
         for _ in range(self.num_steps):
             step = self.step_size * gradient_of(task_loss, guess)
@@ -109,8 +117,10 @@ class PulledBack(Estimator):
                 guess = structure.marginals(scores, lengths)
             else:
                 guess = guess - step
-                if self.inner_step == "projected":
-                    guess = structure.sparsemap(guess, lengths, PROJECTION_TOLERANCE, start=value)
+                if self.inner_step == "projected" and from_marginals:
+                    guess = structure.project_nearby(guess, scores, lengths)
+                elif self.inner_step == "projected":
+                    guess = structure.sparsemap(guess, lengths, STEP_TOLERANCE, start=value)
         return guess
 
     def _without_task_loss(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:

@@ -13,10 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_latent.estimators.estimator import check_positive
+from hf_latent.inference.active_set import STEP_TOLERANCE
 from hf_latent.structures import Structure
-
-# Of the projection, relative to the step: an error of at most 0.15 % in the direction.
-PROJECTION_TOLERANCE = 1e-6
 
 
 def ste_identity(structure: Structure, scores: Tensor, lengths: Tensor | None = None, step_size: float = 1.0) -> Tensor:
@@ -58,7 +56,7 @@ class _StraightThrough(torch.autograd.Function):
         gradient = ctx.step_size * grad.double()  # value - step may be so close to value that float32 could not tell
         if ctx.project:
             vertex = value.double()
-            gradient = vertex - ctx.structure.sparsemap(vertex - gradient, lengths, PROJECTION_TOLERANCE, start=value)
+            gradient = vertex - ctx.structure.sparsemap(vertex - gradient, lengths, STEP_TOLERANCE, start=value)
         else:
             gradient = gradient.masked_fill(~ctx.structure.mask(value, lengths), 0.0)
         return gradient.to(grad.dtype), None, None, None, None

@@ -148,6 +148,18 @@ def tree_sparsemap_solution(
     return active_set.SparseMAPSolution(point, vertices.to(point.dtype), shares.to(point.dtype), gaps, converged)
 
 
+def tree_projection_nearby(
+    targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool
+) -> Tensor:
+    """The projection of `targets`, which lie near the marginals of the scores; no gradient."""
+    scores, lengths = check_shapes(scores, lengths)
+    if not isinstance(targets, Tensor) or targets.shape != scores.shape:
+        raise ValueError(
+            f"`targets` must be a tensor of the shape of `scores`, {tuple(scores.shape)}, got {describe(targets)}."
+        )
+    return _projection_nearby(targets.detach(), scores.detach(), lengths, projective, single_root)
+
+
 def _checked_sparsemap(
     scores: Tensor,
     lengths: Tensor | None,
@@ -294,6 +306,22 @@ def _(
     )
 
 
+@torch.library.custom_op("hf_latent::tree_projection_nearby", mutates_args=())
+def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    point, found = torch.empty_like(scores), torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    if _has_kernels(scores):
+        check_finite(targets, arc_mask(full_lengths(lengths, scores), scores.shape[1]), "targets")
+        point, found = batch.projection_nearby(scores, targets, lengths, (projective, single_root))
+    if not found.all():
+        rest = (~found).nonzero()[:, 0]
+        own = None if lengths is None else lengths[rest]
+        trees_there = _argmax(scores[rest], own, projective, single_root)
+        point[rest] = _sparsemap(
+            targets[rest], own, trees_there, projective, single_root, active_set.STEP_TOLERANCE, active_set.MAX_ITER
+        )[0]
+    return point.to(targets.dtype)
+
+
 @torch.library.custom_op("hf_latent::tree_sparsemap_vjp", mutates_args=())
 def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
     if _has_kernels(grad):
@@ -306,7 +334,7 @@ def _like_the_first(first: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
-for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp):
+for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp, _projection_nearby):
     _operator.register_fake(_like_the_first)
 
 

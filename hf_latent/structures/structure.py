@@ -140,6 +140,14 @@ class Structure(ABC):
             found.converged,
         )
 
+    def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The projection of `targets`, which lie near Marg(scores), onto M; no gradient. The inner step of SPIGOT-CE.
+
+        The default is `sparsemap`. Such points are mostly inside M, though, where a projection is made of very many
+        structures: override it if you know how to do with less.
+        """
+        return self.sparsemap(targets.detach(), lengths, active_set.STEP_TOLERANCE, start=self.argmax(scores, lengths))
+
     def _check_start(self, start: object, scores: Tensor, lengths: Tensor | None) -> Tensor | None:
         """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
         if start is None:

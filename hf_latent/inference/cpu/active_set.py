@@ -1,8 +1,10 @@
 """SparseMAP over trees, compiled: the active-set method of `hf_latent.inference.active_set` for one sentence.
 
 A vertex is kept as its heads, so that the product of two is the number of arcs that they share. The Gram matrix, plus 1
-everywhere (which changes nothing where weights sum to 1, and makes it positive definite), is kept as a Cholesky factor that
-grows by a row with each vertex and loses one by rotations.
+everywhere (which changes nothing where weights sum to 1, and makes it positive definite), is kept as an upper Cholesky factor,
+UᵀU, that grows by a column with each vertex and loses one by rotations. `reduced (2, room)` holds U⁻ᵀ times the products of
+the vertices with the scores, and U⁻ᵀ times what each adds to the sum of weights, 1: they grow and lose entries with U, so that
+weights cost one substitution. All loops run along the rows of U, which lie in one piece.
 
 The argmax is not called from here: the kernel that drives many sentences asks for the best trees of eight at once.
 """
@@ -33,13 +35,14 @@ def shift(scores, n, shifted):  # type: ignore[no-untyped-def]
 
 
 @part
-def begin(shifted, n, scale, tol, vertices, factor, weights):  # type: ignore[no-untyped-def]
+def begin(shifted, n, scale, tol, vertices, factor, reduced, weights):  # type: ignore[no-untyped-def]
     """Starts with `vertices[0]` alone; the gap to stop at.
 
     The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
     distance, and no smaller than rounding allows. A constant added to a row is no distance.
     """
     factor[0, 0], weights[0] = np.sqrt(n + 1.0), 1.0
+    reduced[0, 0], reduced[1, 0] = 0.0, 1.0 / factor[0, 0]  # products with the scores are relative to that of the first
     distance = 0.0
     for word in range(n):
         total, square = 0.0, 0.0
@@ -53,38 +56,47 @@ def begin(shifted, n, scale, tol, vertices, factor, weights):  # type: ignore[no
 
 
 @part
-def extend(rest, n, vertices, factor, weights, count, stop_at):  # type: ignore[no-untyped-def]
+def extend(rest, product, n, vertices, factor, reduced, weights, count, stop_at):  # type: ignore[no-untyped-def]
     """Takes in `vertices[count]`, a best tree for the `rest`, unless that shows that the end is reached.
 
-    Returns the duality gap before, and whether it goes on.
+    `product`: its score, less that of the first. Returns the duality gap before, and whether it goes on.
     """
     gap = score(rest, vertices[count], n)
     for k in range(count):
         gap -= weights[k] * score(rest, vertices[k], n)
-    if gap <= stop_at or not _append(vertices, factor, count, n):
+    products = np.empty(count)
+    _shared_arcs(vertices, count, n, products)
+    if gap <= stop_at or not append(products, n + 1.0, product, 1.0, factor, reduced, count):
         return max(gap, 0.0), CONVERGED
     weights[count] = 0.0
     return gap, GOES_ON
 
 
 @part
-def improve(vertices, factor, weights, right, target, count):  # type: ignore[no-untyped-def]
+def improve(vertices, factor, reduced, weights, target, count):  # type: ignore[no-untyped-def]
     """One step towards the best weights of these vertices, up to where the first would turn negative, which is dropped.
 
     Returns how many are left, whether one was dropped, and whether this can go on at all.
     """
-    _solve(factor, right, target, count, 1.0)
+    _solve(factor, reduced, target, count, 1.0)
     if not abs(target[:count].sum() - 1.0) < 1e-6:
         return count, False, CONVERGED  # the scores are so large that their differences have no digits left
-    step, place = 1.0, -1
-    for k in range(count):
-        if target[k] <= 0.0 and weights[k] < step * (weights[k] - target[k]):
-            step, place = weights[k] / (weights[k] - target[k]), k
-    for k in range(count):
-        weights[k] = max(weights[k] + step * (target[k] - weights[k]), 0.0)
+    place = step(target, weights, count)
     if place >= 0:
-        return _remove(place, vertices, factor, weights, right, count), True, GOES_ON
+        return remove(place, vertices, factor, reduced, weights, count), True, GOES_ON
     return count, False, GOES_ON
+
+
+@part
+def step(target, weights, count):  # type: ignore[no-untyped-def]
+    """Moves `weights` towards the `target`, up to where the first would turn negative; the place of that one, or -1."""
+    share, place = 1.0, -1
+    for k in range(count):
+        if target[k] <= 0.0 and weights[k] < share * (weights[k] - target[k]):
+            share, place = weights[k] / (weights[k] - target[k]), k
+    for k in range(count):
+        weights[k] = max(weights[k] + share * (target[k] - weights[k]), 0.0)
+    return place
 
 
 @part
@@ -109,18 +121,18 @@ def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
     """How the weights of a projection change when the scores move along `moved (n, n + 1)`: its Jacobian is A times this."""
     count, n = vertices.shape
     kept = np.empty((count, n), np.int32)
-    factor = np.empty((count, count))
-    right, change = np.empty(count), np.zeros(count)
+    factor, reduced = np.empty((count, count)), np.empty((2, count))
+    change, solution = np.zeros(count), np.empty(count)
     size = 0
-    places = np.empty(count, np.int64)
+    places, products = np.empty(count, np.int64), np.empty(count)
     for k in range(count):
         if weights[k] > 0.0:
             kept[size] = vertices[k]
-            if _append(kept, factor, size, n):
-                right[size], places[size] = score(moved, kept[size], n), k
+            _shared_arcs(kept, size, n, products)
+            if append(products, n + 1.0, score(moved, kept[size], n), 1.0, factor, reduced, size):
+                places[size] = k
                 size += 1
-    solution = np.empty(count)
-    _solve(factor, right, solution, size, 0.0)
+    _solve(factor, reduced, solution, size, 0.0)
     for k in range(size):
         change[places[k]] = solution[k]
     return change
@@ -135,63 +147,83 @@ def score(scores, heads, n):  # type: ignore[no-untyped-def]
     return total
 
 
-@part(fastmath=REORDER)
-def _append(vertices, factor, count, n):  # type: ignore[no-untyped-def]
-    """The row of the factor for vertex `count`; False if that vertex depends on the others (so: is one of them)."""
-    rest = n + 1.0
+@part
+def _shared_arcs(vertices, count, n, products):  # type: ignore[no-untyped-def]
+    """The products of vertex `count` with those before it, plus 1."""
+    heads = vertices[count, :n]
     for k in range(count):
-        common = 1.0
+        others, common = vertices[k, :n], 1
         for word in range(n):
-            common += vertices[count, word] == vertices[k, word]
-        for other in range(k):
-            common -= factor[count, other] * factor[k, other]
-        factor[count, k] = common / factor[k, k]
-        rest -= factor[count, k] ** 2
-    if rest <= 1e-10 * (n + 1):
+            common += heads[word] == others[word]
+        products[k] = common
+
+
+@part(fastmath=REORDER)
+def append(products, square, product, share, factor, reduced, count):  # type: ignore[no-untyped-def]
+    """The column of the factor for vertex `count`; False if that vertex depends on the others (so: is one of them).
+
+    `products (count,)`, which is written over, are those of the vertex with the others, `square` that with itself, `product`
+    that with the scores, and `share` what it adds to the sum of weights.
+    """
+    rest = square
+    for k in range(count):
+        products[k] /= factor[k, k]
+        entry, below, along = products[k], products[k + 1 : count], factor[k, k + 1 : count]
+        for other in range(len(below)):
+            below[other] -= entry * along[other]
+        rest -= entry**2
+        product -= entry * reduced[0, k]
+        share -= entry * reduced[1, k]
+    if rest <= 1e-10 * square:
         return False
-    factor[count, count] = np.sqrt(rest)
+    for k in range(count):
+        factor[k, count] = products[k]
+    last = np.sqrt(rest)
+    factor[count, count], reduced[0, count], reduced[1, count] = last, product / last, share / last
     return True
 
 
-@part
-def _remove(place, vertices, factor, weights, right, count):  # type: ignore[no-untyped-def]
+@part(fastmath=REORDER)
+def remove(place, vertices, factor, reduced, weights, count):  # type: ignore[no-untyped-def]
     for k in range(place, count - 1):
-        vertices[k], weights[k], right[k] = vertices[k + 1], weights[k + 1], right[k + 1]
-        factor[k, : k + 2] = factor[k + 1, : k + 2]
-    # The rows that moved up have one entry beyond the diagonal: rotate it into the column before.
+        vertices[k], weights[k] = vertices[k + 1], weights[k + 1]
+    for k in range(count):
+        row = factor[k, :count]
+        for column in range(max(place, k - 1), count - 1):
+            row[column] = row[column + 1]
+    # The columns that moved have one entry below the diagonal: rotate it into the row above.
     for k in range(place, count - 1):
-        a, b = factor[k, k], factor[k, k + 1]
-        length = np.hypot(a, b)
-        cosine, sine = a / length, b / length
-        factor[k, k] = length
-        for row in range(k + 1, count - 1):
-            a, b = factor[row, k], factor[row, k + 1]
-            factor[row, k], factor[row, k + 1] = cosine * a + sine * b, cosine * b - sine * a
+        upper, lower = factor[k, k : count - 1], factor[k + 1, k : count - 1]
+        length = np.hypot(upper[0], lower[0])
+        cosine, sine = upper[0] / length, lower[0] / length
+        for column in range(len(upper)):
+            a, b = upper[column], lower[column]
+            upper[column], lower[column] = cosine * a + sine * b, cosine * b - sine * a
+        for right in range(2):
+            a, b = reduced[right, k], reduced[right, k + 1]
+            reduced[right, k], reduced[right, k + 1] = cosine * a + sine * b, cosine * b - sine * a
     return count - 1
 
 
-@part(fastmath=REORDER)
-def _solve(factor, right, solution, count, total):  # type: ignore[no-untyped-def]
-    """w with sum `total` that minimizes |A w|² / 2 - w·right."""
+@part
+def _solve(factor, reduced, solution, count, total):  # type: ignore[no-untyped-def]
+    """w with sum `total` that minimizes |A w|² / 2 - w·right, where `reduced` holds U⁻ᵀ right and U⁻ᵀ 1."""
     ones = np.empty(count)
+    substitute(factor, reduced[0], solution, count)
+    substitute(factor, reduced[1], ones, count)
+    share = (total - solution[:count].sum()) / ones.sum()
     for k in range(count):
-        a, b = right[k], 1.0
-        for other in range(k):
-            a -= factor[k, other] * solution[other]
-            b -= factor[k, other] * ones[other]
-        solution[k], ones[k] = a / factor[k, k], b / factor[k, k]
+        solution[k] += share * ones[k]
+
+
+@part(fastmath=REORDER)
+def substitute(factor, right, solution, count):  # type: ignore[no-untyped-def]
+    """U⁻¹ right."""
     for k in range(count - 1, -1, -1):
-        solution[k] /= factor[k, k]
-        ones[k] /= factor[k, k]
-        for other in range(k):
-            solution[other] -= factor[k, other] * solution[k]
-            ones[other] -= factor[k, other] * ones[k]
-    missing, each = total, 0.0
-    for k in range(count):
-        missing -= solution[k]
-        each += ones[k]
-    for k in range(count):
-        solution[k] += missing / each * ones[k]
+        total, along, solved = 0.0, factor[k, k + 1 : count], solution[k + 1 : count]
+        for other in range(len(along)):
+            total += along[other] * solved[other]
+        solution[k] = (right[k] - total) / factor[k, k]
 
 
 @part

@@ -12,6 +12,7 @@ from torch import Tensor
 from hf_latent.inference.checks import check_finite, check_range, complain_of_start
 from hf_latent.inference.cpu import gather, kernels
 from hf_latent.inference.cpu.lanes import WIDTH
+from hf_latent.inference.cpu.nearby import project_nearby
 from hf_latent.inference.cpu.threads import SMALLEST_SHARE, run_groups, scratch
 from hf_latent.inference.reference import trees
 from hf_latent.inference.reference.masking import arc_mask
@@ -210,6 +211,24 @@ def sparsemap(
         torch.from_numpy(gaps),
         torch.from_numpy(batch.status != gather.NOT_CONVERGED),
     )
+
+
+def projection_nearby(
+    scores: Tensor, targets: Tensor, lengths: Tensor | None, kind: Kind, tol: float = 1e-3, most_points: int = 48
+) -> tuple[Tensor, Tensor]:
+    """The projections of `targets`, which lie near the marginals of the scores, and which rows have one `(batch,)`."""
+    batch = Batch(scores, lengths)
+    aims, point = _array(targets), np.zeros_like(batch.values)
+
+    def work(first: int, last: int) -> None:
+        room = batch.scratch("marginals", first, kind)
+        project_nearby(
+            *(batch.values, aims, batch.sizes, batch.order, first, last, *kind, room),
+            *(tol, most_points, point, batch.status),
+        )
+
+    batch.run(work, 40)
+    return torch.from_numpy(point).to(scores.dtype), torch.from_numpy(batch.status == gather.DONE)
 
 
 def sparsemap_derivative(direction: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
     heads = np.empty(size, np.int64)
     state = np.zeros(1, np.uint64)  # no random numbers are drawn
     if projective:
-        weights, charts = charts_of(scratch, 0, 1, size + 1)[0], _six_charts(scratch, 1, size)
+        weights, charts = charts_of(scratch, 0, 1, size + 1)[0], six_charts(scratch, 1, size)
         for group in range(first, last):
             rows = order[group * WIDTH : (group + 1) * WIDTH]
             size = sizes[rows[0]]
@@ -87,7 +87,7 @@ def log_partition(values, sizes, order, first, last, projective, single_root, sc
     """Writes log Z into `out (batch,)`."""
     size = sizes[order[first * WIDTH]]
     weights, offsets = charts_of(scratch, 0, 1, size + 1)[0], np.empty(WIDTH)
-    charts = _six_charts(scratch, 1, size if projective else 0)
+    charts = six_charts(scratch, 1, size if projective else 0)
     pivots = np.empty((size + 1, WIDTH))
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
@@ -96,7 +96,7 @@ def log_partition(values, sizes, order, first, last, projective, single_root, sc
         if projective:
             eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
         else:
-            _attach_padding(weights, rows, sizes)
+            attach_padding(weights, rows, sizes)
             matrix_tree.eliminate(weights, pivots, size, single_root)
         for lane in range(len(rows)):
             n = sizes[rows[lane]]
@@ -105,7 +105,7 @@ def log_partition(values, sizes, order, first, last, projective, single_root, sc
                 _check_sum(total, n, rows[lane], status)
                 out[rows[lane]] = np.log(total) + offsets[lane]
             else:
-                _check_pivots(pivots, n, lane, rows[lane], status)
+                check_pivots(pivots, n, lane, rows[lane], status)
                 total = offsets[lane]
                 for k in range(1, n + 1):
                     total += np.log(pivots[k, lane])
@@ -119,21 +119,21 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
     three = charts_of(scratch, 0, 3, size + 1)
     weights, paths, arcs = three[0], three[1], three[2]
     offsets = np.empty(WIDTH)
-    charts = _six_charts(scratch, 3, size if projective else 0)
-    flows = _six_charts(scratch, 9, size if projective else 0)
+    charts = six_charts(scratch, 3, size if projective else 0)
+    flows = six_charts(scratch, 9, size if projective else 0)
     ends = np.empty((size + 1, WIDTH))  # the sums, or the pivots
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
         if projective:
-            _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
-            _check_sums(ends, rows, sizes, status)
+            projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
+            check_sums(ends, rows, sizes, status)
         else:
-            _attach_padding(weights, rows, sizes)
-            _non_projective_marginals(weights, size, single_root, paths, arcs, ends)
+            attach_padding(weights, rows, sizes)
+            non_projective_marginals(weights, size, single_root, paths, arcs, ends)
             for lane in range(len(rows)):
-                _check_pivots(ends, sizes[rows[lane]], lane, rows[lane], status)
+                check_pivots(ends, sizes[rows[lane]], lane, rows[lane], status)
         scatter(arcs, rows, sizes, 0.0, 1.0, out, status)
 
 
@@ -147,8 +147,8 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
     weights, paths, arcs = (six[0], six[1]), (six[2], six[3]), (six[4], six[5])
     offsets = np.empty(WIDTH)
     room = size if projective else 0
-    charts = _paired(_six_charts(scratch, 6, room), _six_charts(scratch, 12, room))
-    flows = _paired(_six_charts(scratch, 18, room), _six_charts(scratch, 24, room))
+    charts = _paired(six_charts(scratch, 6, room), six_charts(scratch, 12, room))
+    flows = _paired(six_charts(scratch, 18, room), six_charts(scratch, 24, room))
     ends = (np.empty((size + 1, WIDTH)), np.empty((size + 1, WIDTH)))
     for group in range(first, last):
         rows = order[group * WIDTH : (group + 1) * WIDTH]
@@ -156,13 +156,13 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
         gather_weights(values, rows, sizes, weights[0], offsets, status)
         gather_derivatives(directions, rows, sizes, weights)
         if projective:
-            _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
-            _check_sums(ends[0], rows, sizes, status)
+            projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends)
+            check_sums(ends[0], rows, sizes, status)
         else:
-            _attach_padding(weights[0], rows, sizes)
-            _non_projective_marginals(weights, size, single_root, paths, arcs, ends)
+            attach_padding(weights[0], rows, sizes)
+            non_projective_marginals(weights, size, single_root, paths, arcs, ends)
             for lane in range(len(rows)):
-                _check_pivots(ends[0], sizes[rows[lane]], lane, rows[lane], status)
+                check_pivots(ends[0], sizes[rows[lane]], lane, rows[lane], status)
         scatter(arcs[1], rows, sizes, -np.inf, np.inf, out, status)
 
 
@@ -173,7 +173,7 @@ def sample(values, seeds, sizes, order, first, last, projective, single_root, sc
     three = charts_of(scratch, 0, 3, size + 1)
     weights, paths, arcs = three[0], three[1], three[2]
     offsets, pivots = np.empty(WIDTH), np.empty((size + 1, WIDTH))
-    charts = _six_charts(scratch, 3, size if projective else 0)
+    charts = six_charts(scratch, 3, size if projective else 0)
     sums, roots = np.empty((size, size + 1)), np.empty(size + 1)
     state = np.empty(1, np.uint64)
     for group in range(first, last):
@@ -183,8 +183,8 @@ def sample(values, seeds, sizes, order, first, last, projective, single_root, sc
         if projective:
             eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
         elif single_root:
-            _attach_padding(weights, rows, sizes)
-            _non_projective_marginals(weights, size, single_root, paths, arcs, pivots)
+            attach_padding(weights, rows, sizes)
+            non_projective_marginals(weights, size, single_root, paths, arcs, pivots)
         for lane in range(len(rows)):
             index = rows[lane]
             n = sizes[index]
@@ -192,7 +192,7 @@ def sample(values, seeds, sizes, order, first, last, projective, single_root, sc
                 _check_sum(charts[eisner.RIGHT][0, n, lane], n, index, status)
             else:
                 if single_root:
-                    _check_pivots(pivots, n, lane, index, status)
+                    check_pivots(pivots, n, lane, index, status)
                 _running_sums(weights, arcs, n, lane, single_root, sums, roots)
             for turn in range(len(seeds)):
                 if status[index] != DONE or n == 0:
@@ -228,9 +228,9 @@ def sparsemap(  # type: ignore[no-untyped-def]
     vertices = [np.empty((active_set.ROOM, most), np.int32) for _ in range(slots)]
     factors = [np.empty((active_set.ROOM, active_set.ROOM)) for _ in range(slots)]
     weights = [np.zeros(active_set.ROOM) for _ in range(slots)]
-    right = [np.zeros(active_set.ROOM) for _ in range(slots)]
+    reduced = [np.zeros((2, active_set.ROOM)) for _ in range(slots)]
     state = np.zeros(1, np.uint64)  # no random numbers are drawn
-    lanes, charts = charts_of(scratch, 0, 1, most + 1)[0], _six_charts(scratch, 1, most if projective else 0)
+    lanes, charts = charts_of(scratch, 0, 1, most + 1)[0], six_charts(scratch, 1, most if projective else 0)
     lanes[:] = -np.inf
     found, found_weights, found_rows, number = np.empty((64, most), np.int32), np.empty(64), np.empty(64, np.int64), 0
     while True:
@@ -276,25 +276,27 @@ def sparsemap(  # type: ignore[no-untyped-def]
                 vertices[slot] = active_set.grown(vertices[slot], 2 * room, most)
                 factors[slot] = active_set.grown(factors[slot], 2 * room, 2 * room)
                 weights[slot] = active_set.grown_row(weights[slot], 2 * room)
-                right[slot] = active_set.grown_row(right[slot], 2 * room)
-            trees, factor, shares = vertices[slot], factors[slot], weights[slot]
+                reduced[slot] = active_set.grown(reduced[slot], 2, 2 * room)
+            trees, factor, solved, shares = vertices[slot], factors[slot], reduced[slot], weights[slot]
             trees[count, :n] = heads[slot, :n]
             if count == 0:
-                stop_at[slot] = active_set.begin(shifted[slot], n, scales[slot], tol, trees, factor, shares)
+                stop_at[slot] = active_set.begin(shifted[slot], n, scales[slot], tol, trees, factor, solved, shares)
                 said, gaps[index] = active_set.GOES_ON, np.inf
                 # Products with the scores are kept relative to the first: a constant changes nothing where weights sum to 1.
                 scales[slot] = active_set.score(shifted[slot], trees[0], n)
             else:
-                gaps[index], said = active_set.extend(rest[slot], n, trees, factor, shares, count, stop_at[slot])
+                product = active_set.score(shifted[slot], trees[count], n) - scales[slot]
+                gaps[index], said = active_set.extend(
+                    rest[slot], product, n, trees, factor, solved, shares, count, stop_at[slot]
+                )
             if said == active_set.GOES_ON and iterations[slot] >= max_iter:
                 status[index], said = NOT_CONVERGED, active_set.CONVERGED  # as far as it may go
             if said == active_set.GOES_ON:
-                right[slot][count] = active_set.score(shifted[slot], trees[count], n) - scales[slot]
                 counts[slot] += 1
                 target, dropped = np.empty(counts[slot]), True
                 while dropped and said == active_set.GOES_ON and iterations[slot] < max_iter:
                     iterations[slot] += 1
-                    counts[slot], dropped, said = active_set.improve(trees, factor, shares, right[slot], target, counts[slot])
+                    counts[slot], dropped, said = active_set.improve(trees, factor, solved, shares, target, counts[slot])
                 active_set.subtract(shifted[slot], n, trees, shares, counts[slot], rest[slot])
             if said == active_set.CONVERGED:
                 count = counts[slot]
@@ -336,7 +338,7 @@ def sparsemap_derivative(trees, weights, ends, sizes, first, last, directions, o
 
 
 @part
-def _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends):  # type: ignore[no-untyped-def]
+def projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs, ends):  # type: ignore[no-untyped-def]
     """Marginals into `arcs`, and Z into place 0 of `ends`."""
     size = sizes[rows[0]]
     eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
@@ -357,7 +359,7 @@ def _projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs
 
 
 @part
-def _non_projective_marginals(weights, size, single_root, paths, arcs, pivots):  # type: ignore[no-untyped-def]
+def non_projective_marginals(weights, size, single_root, paths, arcs, pivots):  # type: ignore[no-untyped-def]
     """Marginals into `arcs`, and the pivots of the elimination, which leaves what it does in `paths`."""
     for i in range(1, size + 1):
         for j in range(size + 1):
@@ -371,7 +373,7 @@ def _non_projective_marginals(weights, size, single_root, paths, arcs, pivots): 
 
 
 @part
-def _six_charts(scratch, first, size):  # type: ignore[no-untyped-def]
+def six_charts(scratch, first, size):  # type: ignore[no-untyped-def]
     charts = charts_of(scratch, first, eisner.CHARTS, size + 1)
     return charts[0], charts[1], charts[2], charts[3], charts[4], charts[5]
 
@@ -393,7 +395,7 @@ def _check(scores, n, status):  # type: ignore[no-untyped-def]
 
 
 @part
-def _attach_padding(weights, rows, sizes):  # type: ignore[no-untyped-def]
+def attach_padding(weights, rows, sizes):  # type: ignore[no-untyped-def]
     """Gives words beyond a sentence one head each, so that they take part in the elimination and change nothing."""
     for lane in range(WIDTH):
         n = sizes[rows[lane]] if lane < len(rows) else 0
@@ -408,13 +410,13 @@ def _check_sum(total, n, index, status):  # type: ignore[no-untyped-def]
 
 
 @part
-def _check_sums(ends, rows, sizes, status):  # type: ignore[no-untyped-def]
+def check_sums(ends, rows, sizes, status):  # type: ignore[no-untyped-def]
     for lane in range(len(rows)):
         _check_sum(ends[0, lane], sizes[rows[lane]], rows[lane], status)
 
 
 @part
-def _check_pivots(pivots, n, lane, index, status):  # type: ignore[no-untyped-def]
+def check_pivots(pivots, n, lane, index, status):  # type: ignore[no-untyped-def]
     for k in range(1, n + 1):
         if not (pivots[k, lane] >= SMALLEST_PIVOT and np.isfinite(pivots[k, lane])) and status[index] == DONE:
             status[index] = OUT_OF_RANGE
