@@ -98,9 +98,9 @@ def test_what_is_wrong_is_named():
     tree, scores = DependencyTree(), torch.randn(2, 8, 9)
     with pytest.raises(ValueError, match="`targets` must be a tensor of the shape of `scores`"):
         tree.project_nearby(scores[:1], scores)
+    targets = scores.clone()
+    targets[1, 2, 0] = torch.nan
     with pytest.raises(ValueError, match=r"`targets` must be finite.*targets\[1, 2, 0\] is nan"):
-        targets = scores.clone()
-        targets[1, 2, 0] = torch.nan
         tree.project_nearby(targets, scores)
     with pytest.raises(ValueError, match="`scores` must be finite"):
         tree.project_nearby(scores, targets)
