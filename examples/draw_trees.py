@@ -4,7 +4,8 @@
         --texts_file dev.txt --output_dir outputs/trees
 
 Writes `trees.svg` and `trees.png` with a column for each model, the trees as `.conllu`, and a table of statistics over the
-texts of `--texts_file` (a text a line; what stands behind a tab is left out). Without `--sentences`, the paper's.
+texts of `--texts_file` (a text a line; what stands behind a tab is left out). With `--gold_file`, a treebank in CoNLL-U, also
+how many of its arcs the latent trees have, beside trees that need no model. Without `--sentences`, the paper's.
 """
 
 import argparse
@@ -13,7 +14,17 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
-from hf_latent.trees import parse, side_by_side, tree_statistics, write_conllu, write_png
+from hf_latent.trees import (
+    Tree,
+    attachment_score,
+    baseline_trees,
+    parse,
+    read_conllu,
+    side_by_side,
+    tree_statistics,
+    write_conllu,
+    write_png,
+)
 
 SENTENCES = [
     "An intelligent , moving and invigorating film .",
@@ -22,15 +33,38 @@ SENTENCES = [
 ]
 
 
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Markdown: a line for each name, a column for each figure."""
+    titles = list(next(iter(rows.values())))
+    lines = ["| trees | " + " | ".join(titles) + " |", "|:--|" + "--:|" * len(titles)]
+    lines += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in found.values()) + " |" for name, found in rows.items()]
+    return "\n".join(lines)
+
+
+def agreement(trees: list[Tree], gold: list[Tree]) -> dict[str, float]:
+    """The share of words with the gold head, and of those with it or as it."""
+    return {
+        "attachment": attachment_score(trees, gold),
+        "undirected attachment": attachment_score(trees, gold, directed=False),
+        **tree_statistics(trees),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders of saved models, or names on the Hub")
     parser.add_argument("--sentences", nargs="+", default=SENTENCES)
     parser.add_argument("--texts_file", type=Path, help="a text a line, to count over")
+    parser.add_argument("--gold_file", type=Path, help="a treebank in CoNLL-U, plain or gzipped, to compare with")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/trees"))
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    columns, lines = {}, []
+    columns: dict[str, list[Tree]] = {}
+    counted: dict[str, dict[str, float]] = {}
+    compared: dict[str, dict[str, float]] = {}
+    gold = [] if arguments.gold_file is None else read_conllu(arguments.gold_file)
+    if gold:
+        compared = {name: agreement(trees, gold) for name, trees in {"gold": gold, **baseline_trees(gold)}.items()}
     for folder in arguments.models:
         model = AutoModelForSequenceClassification.from_pretrained(folder)
         if model.config.estimator is None:
@@ -42,10 +76,10 @@ def main() -> None:
             texts = [
                 line.split("\t")[0] for line in arguments.texts_file.read_text(encoding="utf-8").splitlines() if line.strip()
             ]
-            found = tree_statistics(parse(model, tokenizer, texts, progress=True))
-            if not lines:
-                lines = ["| model | " + " | ".join(found) + " |", "|:--|" + "--:|" * len(found)]
-            lines.append(f"| {folder.name} | " + " | ".join(f"{value:.2f}" for value in found.values()) + " |")
+            counted[folder.name] = tree_statistics(parse(model, tokenizer, texts, progress=True))
+        if gold:
+            trees = parse(model, tokenizer, [list(tree.words) for tree in gold], progress=True)
+            compared[folder.name] = agreement(trees, gold)
     rows = [[trees[place].to_svg() for trees in columns.values()] for place in range(len(arguments.sentences))]
     picture = side_by_side(rows, list(columns))
     (arguments.output_dir / "trees.svg").write_text(picture, encoding="utf-8")
@@ -55,9 +89,10 @@ def main() -> None:
         for name, trees in columns.items():
             print(f"\n{name}\n{trees[place].to_text()}")
         print()
-    if lines:
-        (arguments.output_dir / "statistics.md").write_text("\n".join(lines) + "\n")
-        print("\n".join(lines))
+    for name, rows in {"statistics": counted, "attachment": compared}.items():
+        if rows:
+            (arguments.output_dir / f"{name}.md").write_text(table(rows) + "\n")
+            print(f"\n{table(rows)}")
     print(f"\nThe picture is {arguments.output_dir / 'trees.png'}.")
 
 

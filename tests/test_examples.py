@@ -90,10 +90,16 @@ def test_draw_trees(run, tmp_path, tiny_bert, wordpiece, capsys):
         wordpiece.save_pretrained(tmp_path / estimator)
     (tmp_path / "texts.tsv").write_text("a good film\t1\na bad film .\t0\n")
     models = ["--models", tmp_path / "spigot", tmp_path / "marginals"]
-    run("draw_trees", *models, "--texts_file", tmp_path / "texts.tsv", "--output_dir", tmp_path / "out")
+    write_conllu([Tree(("a", "good", "film"), (3, 3, 0))], tmp_path / "gold.conllu")
+    files = ["--texts_file", tmp_path / "texts.tsv", "--gold_file", tmp_path / "gold.conllu"]
+    run("draw_trees", *models, *files, "--output_dir", tmp_path / "out")
     assert (tmp_path / "out" / "trees.png").stat().st_size > 10_000
     assert len(read_conllu(tmp_path / "out" / "marginals.conllu")) == 3
     assert (tmp_path / "out" / "statistics.md").read_text().count("\n") == 4
+    compared = (tmp_path / "out" / "attachment.md").read_text()
+    assert "| gold | 1.000 | 1.000 |" in compared
+    assert "| flat | 0.333 | 0.333 |" in compared
+    assert "| marginals |" in compared
     assert "ROOT" in capsys.readouterr().out
 
 
@@ -124,9 +130,9 @@ def test_the_cost_of_a_training_step(run, tmp_path, capsys):
     (tmp_path / "train.tsv").write_text("a good film\t1\na bad film\t0\nnot a bad film\t1\n" * 20)
     (tmp_path / "pairs.tsv").write_text("one\ttwo\tlabel\n" + "a good film\tnot a film\t1\n" * 70)
     files = ["--sentences", tmp_path / "train.tsv", "--pairs", tmp_path / "pairs.tsv", "--pair_columns", "one", "two"]
-    run("benchmarks/training_step", *files, "--steps", 2, "--output_dir", tmp_path)
+    run("benchmarks/training_step", *files, "label", "--steps", 2, "--output_dir", tmp_path)
     found = json.loads((tmp_path / "training_step.json").read_text())["milliseconds"]
-    assert all(value > 0 for times in found.values() for value in times.values())
+    assert all(value > 0 for times in found.values() for both in times.values() for value in both)
     assert len(found) == 2
     assert "| spigot_ce |" in capsys.readouterr().out
 
@@ -194,6 +200,20 @@ def test_compare_estimators_keeps_what_it_has(run, files, capsys):
     assert "| none" in (files / "table" / "results.md").read_text()
     with pytest.raises(SystemExit, match="holds a run with other arguments"):
         run("compare_estimators", *command, "--learning_rate", 0.5)
+
+
+def test_compare_estimators_chooses_the_learning_rate(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import compare_estimators as compare
+
+    found = {0.1: [0.5, 0.9], 0.01: [0.8, 0.8], 0.001: [0.6, 0.6]}
+    runs = [
+        {"estimator": "spigot", "learning_rate": rate, "validation_accuracy": value, "test_accuracy": 1.0, "train_seconds": 1.0}
+        for rate, values in found.items()
+        for value in values
+    ]
+    assert [run["learning_rate"] for run in compare.chosen(runs)] == [0.01, 0.01]
+    assert "| spigot       | 0.01 |   80.0 ± 0.0 |" in compare.table(runs)
 
 
 @pytest.mark.parametrize(

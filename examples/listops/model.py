@@ -19,14 +19,15 @@ class MessagePassing(nn.Module):
     """Values go up the tree: in each round, every operator makes its value from its own vector and its children's values.
 
     `words (batch, n, size)`, `collects (batch, n)`, True for operators, and `arcs (batch, n, n + 1)` -> the value that arrives
-    at ROOT, `(batch, size)`. A child counts as much as its arc weighs.
+    at ROOT, `(batch, size)`. A child counts as much as its arc weighs. What is made of the children's sum is up to the
+    operator, which opens and shuts the units that make it.
     """
 
     def __init__(self, size: int, rounds: int) -> None:
         super().__init__()
         self.rounds = rounds
-        self.message = nn.Sequential(nn.Linear(size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
-        self.update = nn.Sequential(nn.Linear(2 * size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
+        self.message = nn.Sequential(nn.Linear(size, 4 * size), nn.ReLU(), nn.Linear(4 * size, size))
+        self.units, self.gates, self.made = nn.Linear(2 * size, 4 * size), nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
         self.norm = nn.LayerNorm(size)
 
     def forward(self, words: Tensor, collects: Tensor, arcs: Tensor) -> Tensor:
@@ -34,7 +35,8 @@ class MessagePassing(nn.Module):
         values = own = self.norm(words)
         for _ in range(self.rounds):
             collected = children @ self.message(values)
-            made = self.norm(words + self.update(torch.cat([words, collected], dim=2)))
+            units = self.units(torch.cat([words, collected], dim=2)).relu() * self.gates(words)
+            made = self.norm(self.made(units))
             values = torch.where(collects[:, :, None], made, own)
         return (arcs[:, None, :, 0] @ values)[:, 0]
 
@@ -43,7 +45,7 @@ class ListOpsModel(nn.Module):
     """The parser sees the kinds of words; the decoder sees each word, without context, and the tree."""
 
     def __init__(
-        self, estimator: Estimator, structure: DependencyTree, size: int = 64, rounds: int = 4, arc_size: int = 64
+        self, estimator: Estimator, structure: DependencyTree, size: int = 64, rounds: int = 3, arc_size: int = 64
     ) -> None:
         super().__init__()
         self.kind_embedding = nn.Embedding(4, 32, padding_idx=NOTHING)

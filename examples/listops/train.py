@@ -87,7 +87,8 @@ def train(
     """One run: the figures at the end, and the curves on the way there.
 
     At first, each tree's entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
-    of the questions, and a decoder that never sees another tree has no use for one. And at first, expressions are short.
+    of the questions, and a decoder that never sees another tree has no use for one. And at first, expressions are short. The
+    parser has learned all that it will after 60 % of the steps, and rests, so that the decoder can learn to calculate.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -96,8 +97,14 @@ def train(
     known = {one.tokens for one in training}
     validation = [one for one in generate(2000, LONGEST, seed=2, operators=OPERATORS) if one.tokens not in known][:1000]
     model = ListOpsModel(get_estimator(estimator, **options), KINDS[kind])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (1 - step / steps) + 0.02))
+    decoder = [*model.words.parameters(), *model.messages.parameters(), *model.output.parameters()]
+    parser = [*model.kind_embedding.parameters(), *model.encoder.parameters(), *model.tree.parameters()]
+    groups = [{"params": parser, "lr": 1e-3}, {"params": decoder, "lr": 3e-3}]
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        [lambda step: min(1.0, max(0.0, 2 - 3.3 * step / steps)), lambda step: min(1.0, 2 * (1 - step / steps) + 0.02)],
+    )
     curves, started = [], time.perf_counter()
     for step in range(1, steps + 1):
         pool = training[: int(len(training) * min(1.0, 0.05 + 10 * step / steps))]
