@@ -16,6 +16,7 @@ from hf_latent.models import (
     LatentTreeConfig,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
+    LatentTreeForTokenClassification,
     LatentTreeModel,
 )
 from hf_latent.structures import Categorical, DependencyTree, Several, Structure
@@ -33,6 +34,7 @@ __all__ = [
     "LatentTreeConfig",
     "LatentTreeForPairClassification",
     "LatentTreeForSequenceClassification",
+    "LatentTreeForTokenClassification",
     "LatentTreeLayer",
     "LatentTreeModel",
     "Several",

@@ -73,7 +73,7 @@ def test_pairs_of_words_without_context_do_not_depend_on_the_batch_or_on_each_ot
 def test_several_inner_steps_run_through_the_whole_decoder(monkeypatch):
     model, tokenizer = word_model("spigot", estimator_options={"num_steps": 3, "step_size": 1.0})
     seen = []
-    monkeypatch.setattr(model, "logits", lambda words, n, own=model.logits: seen.append(words) or own(words, n))
+    monkeypatch.setattr(model, "logits", lambda words, *rest, own=model.logits: seen.append(words) or own(words, *rest))
     encoded = tokenizer(FIRST, SECOND, padding=True, return_tensors="pt")
     model.train()(**encoded, labels=torch.tensor([0, 1, 2])).loss.backward()
     assert len(seen) == 4  # three inner steps and the forward pass

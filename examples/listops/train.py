@@ -88,7 +88,7 @@ def train(
 
     At first, each tree's entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
     of the questions, and a decoder that never sees another tree has no use for one. And at first, expressions are short. The
-    parser has learned all that it will after 60 % of the steps, and rests, so that the decoder can learn to calculate.
+    parser has learned all that it will after 40 % of the steps, and rests, so that the decoder can learn to calculate.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -99,11 +99,11 @@ def train(
     model = ListOpsModel(get_estimator(estimator, **options), KINDS[kind])
     decoder = [*model.words.parameters(), *model.messages.parameters(), *model.output.parameters()]
     parser = [*model.kind_embedding.parameters(), *model.encoder.parameters(), *model.tree.parameters()]
-    groups = [{"params": parser, "lr": 1e-3}, {"params": decoder, "lr": 3e-3}]
+    groups = [{"params": parser, "lr": 1e-3}, {"params": decoder, "lr": 2e-3}]
     optimizer = torch.optim.AdamW(groups, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        [lambda step: min(1.0, max(0.0, 2 - 3.3 * step / steps)), lambda step: min(1.0, 2 * (1 - step / steps) + 0.02)],
+        [lambda step: min(1.0, max(0.0, 3 - 7.5 * step / steps)), lambda step: min(1.0, 2 * (1 - step / steps) + 0.02)],
     )
     curves, started = [], time.perf_counter()
     for step in range(1, steps + 1):

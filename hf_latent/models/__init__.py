@@ -1,12 +1,13 @@
 """Encoders and models of the Hugging Face kind; importing this makes them known to the Auto classes."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from hf_latent.models.bilstm import BiLstmConfig, BiLstmModel
 from hf_latent.models.latent_tree import (
     LatentTreeConfig,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
+    LatentTreeForTokenClassification,
     LatentTreeModel,
 )
 
@@ -18,6 +19,7 @@ AutoModel.register(LatentTreeConfig, LatentTreeModel)
 AutoModelForSequenceClassification.register(
     LatentTreeConfig, (LatentTreeForSequenceClassification, LatentTreeForPairClassification)
 )
+AutoModelForTokenClassification.register(LatentTreeConfig, LatentTreeForTokenClassification)
 
 __all__ = [
     "BiLstmConfig",
@@ -25,5 +27,6 @@ __all__ = [
     "LatentTreeConfig",
     "LatentTreeForPairClassification",
     "LatentTreeForSequenceClassification",
+    "LatentTreeForTokenClassification",
     "LatentTreeModel",
 ]

@@ -35,7 +35,7 @@ def example_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> 
     logits = logits.float()
     labels = labels.to(logits.device)
     if kind == "single_label_classification":
-        _check_classes(labels, logits.shape[0], count)
+        _check_classes(labels, logits.shape[:1], count)
         return F.cross_entropy(logits, labels.long(), reduction="none", ignore_index=IGNORED)
     if kind == "regression" and labels.shape == logits.shape[:1]:
         labels = labels[:, None]
@@ -48,17 +48,33 @@ def example_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> 
     return loss(logits, labels.float(), reduction="none").mean(1)
 
 
-def _check_classes(labels: Tensor, batch: int, count: int) -> None:
-    if labels.is_floating_point() or labels.shape != (batch,):
+def token_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> Tensor:
+    """`(batch,)`, the sum of the cross-entropies of a row's tokens, from `logits (batch, tokens, num_labels)`.
+
+    The labels are class numbers `(batch, tokens)`; -100 is ignored.
+
+    Raises:
+        ValueError: labels that do not fit in shape, dtype or range.
+    """
+    labels = labels.to(logits.device)
+    _check_classes(labels, logits.shape[:2], config.num_labels)
+    losses = F.cross_entropy(logits.float().flatten(0, 1), labels.long().flatten(), reduction="none", ignore_index=IGNORED)
+    return losses.view(labels.shape).sum(1)
+
+
+def _check_classes(labels: Tensor, shape: torch.Size, count: int) -> None:
+    if labels.is_floating_point() or labels.shape != shape:
+        several = 'For several labels an example, set `problem_type="multi_label_classification"` and pass floats.'
         raise ValueError(
-            f"`labels` must be class numbers of shape ({batch},) for single-label classification, got {describe(labels)}. For "
-            'several labels an example, set `problem_type="multi_label_classification"` and pass floats.'
+            f"`labels` must be class numbers of shape {tuple(shape)}, got {describe(labels)}. "
+            + (several if len(shape) == 1 else "A label for each token, with -100 for those that have none.")
         )
     wrong = ((labels < 0) | (labels >= count)) & (labels != IGNORED)
     if sees_values() and wrong.any():
-        index = int(wrong.nonzero()[0])
+        index = tuple(wrong.nonzero()[0].tolist())
+        place = ", ".join(map(str, index))
         raise ValueError(
-            f"`labels` must lie between 0 and {count - 1} (`num_labels={count}`), but labels[{index}] is {int(labels[index])}. "
+            f"`labels` must lie between 0 and {count - 1} (`num_labels={count}`), but labels[{place}] is {int(labels[index])}. "
             "Build the model with the `num_labels` that the data has."
         )
 
@@ -74,6 +90,12 @@ def mean_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int |
         return losses.sum() / max(losses.shape[0], 1)
     per_example = labels.numel() / max(labels.shape[0], 1)
     return losses.sum() * per_example / torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
+
+
+def mean_token_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """The mean over the tokens that have a label; of all accumulated batches, where the Trainer tells their number."""
+    count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return losses.sum() / torch.as_tensor(count, device=losses.device).clamp(min=1)
 
 
 def mean_heads_loss(losses: Tensor, labels: Tensor | None, num_items_in_batch: Tensor | int | None) -> Tensor:

@@ -3,6 +3,7 @@ from hf_latent.models.latent_tree.modeling_classification import (
     LatentTreeClassifierOutput,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
+    LatentTreeForTokenClassification,
 )
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
 
@@ -11,6 +12,7 @@ __all__ = [
     "LatentTreeConfig",
     "LatentTreeForPairClassification",
     "LatentTreeForSequenceClassification",
+    "LatentTreeForTokenClassification",
     "LatentTreeModel",
     "LatentTreeModelOutput",
 ]

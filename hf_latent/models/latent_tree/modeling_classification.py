@@ -1,4 +1,4 @@
-"""Classification of sentences, and of pairs of sentences, through latent trees."""
+"""Classification of sentences, of pairs of sentences, and of tokens, through latent trees."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from hf_latent.models.latent_tree.modeling_latent_tree import (
     LatentTreeModelOutput,
     LatentTreePreTrainedModel,
 )
-from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss
+from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss, mean_token_loss, token_losses
 
 
 @dataclass
@@ -23,7 +23,7 @@ class LatentTreeClassifierOutput(ModelOutput):
     """
     loss: the mean downstream loss, if `labels` were given; its gradient also trains the arc scorer. With `heads`, their loss is
         in it.
-    logits: `(batch, num_labels)`.
+    logits: `(batch, num_labels)`; of tokens, `(batch, tokens, num_labels)`.
     The rest is that of [`LatentTreeModelOutput`].
     """
 
@@ -41,13 +41,17 @@ class LatentTreeClassifierOutput(ModelOutput):
 class LatentTreeClassifier(LatentTreePreTrainedModel):
     """What the classifiers share: a latent tree, and losses that run through it. What makes `logits` of words is their own."""
 
+    # The loss of each example, `(batch,)`, from logits, labels and the configuration; the mean of those that count.
+    example_losses = staticmethod(example_losses)
+    mean_loss = staticmethod(mean_loss)
+
     def __init__(self, config: LatentTreeConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.latent_tree = LatentTreeModel(config)
 
-    def logits(self, words: Tensor, num_words: Tensor) -> Tensor:
-        """`(batch, num_labels)` from words beside their heads."""
+    def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
+        """What is classified, from words beside their heads, their number, and the word of each token."""
         raise NotImplementedError
 
     def words_of_sentences(self, word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
@@ -73,25 +77,26 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         """
         Args:
             labels: `(batch,)` class numbers; `(batch,)` or `(batch, num_labels)` values for regression
-                (`problem_type="regression"`, or `num_labels=1`); `(batch, num_labels)` 0/1 floats for several labels.
-            num_items_in_batch: what the loss is divided by in place of the number of examples; the Trainer's.
+                (`problem_type="regression"`, or `num_labels=1`); `(batch, num_labels)` 0/1 floats for several labels. Of
+                tokens, `(batch, tokens)` class numbers. -100 is ignored.
+            num_items_in_batch: what the loss is divided by in place of the number of examples (or tokens); the Trainer's.
             The rest is that of [`LatentTreeModel`].
         """
 
         def task_loss(words: Tensor, num_words: Tensor) -> Tensor:
             assert labels is not None
-            return example_losses(self.logits(words, num_words), labels, self.config)
+            return self.example_losses(self.logits(words, num_words, own_word_ids), labels, self.config)
 
         if word_ids is None:
             word_ids = self.latent_tree.find_words(input_ids, attention_mask)
-        word_ids = self.words_of_sentences(word_ids, token_type_ids)
+        own_word_ids = self.words_of_sentences(word_ids, token_type_ids)
         output: LatentTreeModelOutput = self.latent_tree(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            word_ids=word_ids,
+            word_ids=own_word_ids,
             heads=heads,
             task_loss=None if labels is None else task_loss,
             return_dict=True,
@@ -99,13 +104,13 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         )
         assert output.last_hidden_state is not None
         assert output.num_words is not None
-        logits = self.logits(output.last_hidden_state, output.num_words)
+        logits = self.logits(output.last_hidden_state, output.num_words, own_word_ids)
         loss = output.loss
         if labels is not None:
-            losses = example_losses(logits, labels, self.config)
+            losses = self.example_losses(logits, labels, self.config)
             if output.latent_loss is not None:
                 losses = losses + output.latent_loss
-            loss = mean_loss(losses, labels, num_items_in_batch)
+            loss = self.mean_loss(losses, labels, num_items_in_batch)
             if output.heads_loss is not None:
                 loss = loss + mean_heads_loss(output.heads_loss, labels, num_items_in_batch)
         return LatentTreeClassifierOutput(
@@ -136,7 +141,7 @@ class LatentTreeForSequenceClassification(LatentTreeClassifier):
         self.classifier = nn.Linear(config.decoder_size, config.num_labels)
         self.post_init()
 
-    def logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+    def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
         """`(batch, num_labels)` from `words (batch, n, size)`."""
         return self.classifier(self.pooling(self.decoder(words), num_words))
 
@@ -158,7 +163,7 @@ class LatentTreeForPairClassification(LatentTreeClassifier):
         self.classifier = nn.Linear(config.decoder_size, config.num_labels)
         self.post_init()
 
-    def logits(self, words: Tensor, num_words: Tensor) -> Tensor:
+    def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
         """`(batch, num_labels)` from `words (batch, 2, n, size)`."""
         return self.classifier(self.decoder(self.comparison(words, num_words)))
 
@@ -179,6 +184,33 @@ class LatentTreeForPairClassification(LatentTreeClassifier):
                 f"{tuple(word_ids.shape)}."
             )
         return word_ids
+
+
+class LatentTreeForTokenClassification(LatentTreeClassifier):
+    """Classification of tokens (tagging, named entities) through a latent tree: a word is known by its head as well.
+
+    All tokens of a word get the word's logits; those of no word (special tokens, padding) get logits of 0, and their labels
+    are to be -100, as in transformers' own examples.
+    """
+
+    example_losses = staticmethod(token_losses)
+    mean_loss = staticmethod(mean_token_loss)
+
+    def __init__(self, config: LatentTreeConfig) -> None:
+        super().__init__(config)
+        self.decoder = nn.Sequential(
+            nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
+        )
+        self.classifier = nn.Linear(config.decoder_size, config.num_labels)
+        self.post_init()
+
+    def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
+        """`(batch, tokens, num_labels)` from `words (batch, n, size)` and `word_ids (batch, tokens)`."""
+        of_words = self.classifier(self.decoder(words))
+        if not words.shape[1]:
+            return of_words.new_zeros(*word_ids.shape, self.config.num_labels)
+        places = word_ids.clamp(min=0)[:, :, None].expand(-1, -1, of_words.shape[2])
+        return of_words.gather(1, places).masked_fill(word_ids[:, :, None] < 0, 0.0)
 
 
 def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
@@ -212,4 +244,5 @@ __all__ = [
     "LatentTreeClassifierOutput",
     "LatentTreeForPairClassification",
     "LatentTreeForSequenceClassification",
+    "LatentTreeForTokenClassification",
 ]
