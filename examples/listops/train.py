@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=list(ESTIMATORS))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), help="of trees; all with a single root")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--entropy", type=float, default=0.5, help="how much a tree's entropy (per word) is rewarded at first")
     parser.add_argument("--expressions", type=int, default=20_000, help="to train on")
     parser.add_argument("--test_file", help="`answer<TAB>expression` lines")
