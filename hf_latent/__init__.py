@@ -18,6 +18,7 @@ from hf_latent.models import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
     LatentTreeModel,
+    LatentTreeParsingPipeline,
 )
 from hf_latent.structures import Categorical, DependencyTree, Several, Structure
 
@@ -37,6 +38,7 @@ __all__ = [
     "LatentTreeForTokenClassification",
     "LatentTreeLayer",
     "LatentTreeModel",
+    "LatentTreeParsingPipeline",
     "Several",
     "Structure",
     "get_estimator",

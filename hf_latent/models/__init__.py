@@ -1,6 +1,7 @@
 """Encoders and models of the Hugging Face kind; importing this makes them known to the Auto classes."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_latent.models.bilstm import BiLstmConfig, BiLstmModel
 from hf_latent.models.latent_tree import (
@@ -9,6 +10,7 @@ from hf_latent.models.latent_tree import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
     LatentTreeModel,
+    LatentTreeParsingPipeline,
 )
 
 AutoConfig.register("bilstm", BiLstmConfig)
@@ -20,6 +22,8 @@ AutoModelForSequenceClassification.register(
     LatentTreeConfig, (LatentTreeForSequenceClassification, LatentTreeForPairClassification)
 )
 AutoModelForTokenClassification.register(LatentTreeConfig, LatentTreeForTokenClassification)
+# The tree is in what all of them are made on.
+PIPELINE_REGISTRY.register_pipeline("latent-tree-parsing", LatentTreeParsingPipeline, pt_model=AutoModel, type="text")
 
 __all__ = [
     "BiLstmConfig",
@@ -29,4 +33,5 @@ __all__ = [
     "LatentTreeForSequenceClassification",
     "LatentTreeForTokenClassification",
     "LatentTreeModel",
+    "LatentTreeParsingPipeline",
 ]

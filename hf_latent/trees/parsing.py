@@ -1,11 +1,11 @@
 """The latent trees of texts, by a model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_latent.structures.conversions import heads_from_arcs
 from hf_latent.trees.tree import Tree
@@ -59,7 +59,15 @@ def parse(
 def _parse_batch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
 ) -> list[Tree]:
-    trees = []
+    encoded, word_ids, words = encode(model, tokenizer, batch, are_split)
+    heads, arcs = best_heads(model, encoded.to(model.device), word_ids.to(model.device))
+    return [tree_of(own, heads[row], arcs[row]) for row, own in enumerate(words)]
+
+
+def encode(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
+) -> tuple[BatchEncoding, Tensor, list[list[str]]]:
+    """What the model takes for these texts, the word of each token `(batch, tokens)`, and the words."""
     encoded = tokenizer(
         batch,
         padding=True,
@@ -69,23 +77,23 @@ def _parse_batch(
         is_split_into_words=are_split,
     )
     offsets = encoded.pop("offset_mapping")
-    encoded = encoded.to(model.device)
     encoded["input_ids"] = encoded["input_ids"].long()  # where no text has a token, they come as floats
     if are_split:
         found = [[-1 if word is None else word for word in encoded.word_ids(row)] for row in range(len(batch))]
         for text, own in zip(batch, found, strict=True):
             _check_words(text, own)
-        word_ids = torch.tensor(found, dtype=torch.long).view(len(batch), -1)
-    else:
-        word_ids = model.base_model.find_words(encoded["input_ids"], encoded["attention_mask"]).cpu()
-    output = model.base_model(**encoded, word_ids=word_ids.to(model.device), return_dict=True)
-    heads = heads_from_arcs(model.base_model.tree.structure.argmax(output.arc_scores, output.num_words)).cpu()
-    arcs = output.arcs.float().cpu()
-    for row, text in enumerate(batch):
-        count = int(output.num_words[row])
-        words = _words_of_text(text, offsets[row], word_ids[row], count) if isinstance(text, str) else text[:count]
-        trees.append(_tree(words, heads[row, :count], arcs[row, :count]))
-    return trees
+        return encoded, torch.tensor(found, dtype=torch.long).view(len(batch), -1), [list(text) for text in batch]
+    on_device = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    word_ids = model.base_model.find_words(**on_device).cpu()
+    words = [_words_of_text(str(text), offsets[row], word_ids[row]) for row, text in enumerate(batch)]
+    return encoded, word_ids, words
+
+
+def best_heads(model: PreTrainedModel, inputs: Mapping[str, Tensor], word_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The heads `(batch, n)` of the best trees, and the arcs `(batch, n, n + 1)` that the decoder sees, on the CPU."""
+    output = model.base_model(**inputs, word_ids=word_ids, return_dict=True)
+    heads = heads_from_arcs(model.base_model.tree.structure.argmax(output.arc_scores, output.num_words))
+    return heads.cpu(), output.arcs.float().cpu()
 
 
 def _words(text: object) -> list[str]:
@@ -104,16 +112,18 @@ def _check_words(words: Sequence[str], word_ids: list[int]) -> None:
         )
 
 
-def _words_of_text(text: str, offsets: Tensor, word_ids: Tensor, count: int) -> list[str]:
+def _words_of_text(text: str, offsets: Tensor, word_ids: Tensor) -> list[str]:
     """The stretch of `text` that each word's tokens cover, from the span and the word of each token."""
     words = []
-    for word in range(count):
+    for word in range(int(word_ids.max()) + 1 if len(word_ids) else 0):
         spans = offsets[word_ids == word]
         words.append(text[int(spans[:, 0].min()) : int(spans[:, 1].max())].strip())
     return words
 
 
-def _tree(words: Sequence[str], heads: Tensor, arcs: Tensor) -> Tree:
+def tree_of(words: Sequence[str], heads: Tensor, arcs: Tensor) -> Tree:
+    """The tree over `words` from `heads (n,)` and `arcs (n, n + 1)`, where n may be larger than their number."""
+    heads, arcs = heads[: len(words)], arcs[: len(words)]
     weights = arcs.gather(1, heads[:, None])[:, 0]
     others = arcs.scatter(1, heads[:, None], 0.0)
     return Tree(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -190,6 +191,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
         """
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2 and self._counts_padding:
+            position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         given = {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
         encoded: BaseModelOutput = self.encoder(
             input_ids=input_ids,
@@ -233,6 +236,15 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
+
+    @property
+    def _counts_padding(self) -> bool:
+        """Whether the encoder, left to itself, numbers positions from the first column, be it padding or not.
+
+        Then texts that are padded on the left would come out different. (RoBERTa and its like find the padding by themselves.)
+        """
+        takes_positions = "position_ids" in signature(self.encoder.forward).parameters
+        return takes_positions and getattr(getattr(self.encoder, "embeddings", None), "padding_idx", None) is None
 
     def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The word of each token, `(batch, tokens)`, -1 for tokens of none, read off the tokens."""
