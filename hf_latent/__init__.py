@@ -10,6 +10,7 @@ from hf_latent.estimators import (
     ste_identity,
 )
 from hf_latent.layers import HeadAveraging, LatentTreeLayer
+from hf_latent.modeling_hf_latent import __all__ as _carried  # noqa: F401 (its file is what saved models carry)
 from hf_latent.models import (
     BiLstmConfig,
     BiLstmModel,

@@ -25,6 +25,20 @@ AutoModelForTokenClassification.register(LatentTreeConfig, LatentTreeForTokenCla
 # The tree is in what all of them are made on.
 PIPELINE_REGISTRY.register_pipeline("latent-tree-parsing", LatentTreeParsingPipeline, pt_model=AutoModel, type="text")
 
+# Saved models carry the file of the module that their class names: not the one that defines it, of which a copy would define
+# another class of that name, but one that finds it (see there).
+for _class, _auto_class in (
+    (BiLstmConfig, "AutoConfig"),
+    (BiLstmModel, "AutoModel"),
+    (LatentTreeConfig, "AutoConfig"),
+    (LatentTreeModel, "AutoModel"),
+    (LatentTreeForPairClassification, "AutoModelForSequenceClassification"),
+    (LatentTreeForSequenceClassification, "AutoModelForSequenceClassification"),
+    (LatentTreeForTokenClassification, "AutoModelForTokenClassification"),
+):
+    _class.__module__ = "hf_latent.modeling_hf_latent"
+    _class.register_for_auto_class(_auto_class)  # type: ignore[attr-defined]
+
 __all__ = [
     "BiLstmConfig",
     "BiLstmModel",
