@@ -1,5 +1,6 @@
 """Latent structure for Hugging Face: a network that makes a discrete, structured choice, learns it and shows it."""
 
+from hf_latent.callbacks import TreeStatisticsCallback
 from hf_latent.estimators import (
     Estimator,
     Latent,
@@ -19,9 +20,9 @@ from hf_latent.models import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
     LatentTreeModel,
-    LatentTreeParsingPipeline,
 )
 from hf_latent.structures import Categorical, DependencyTree, Several, Structure
+from hf_latent.trees.pipeline import LatentTreeParsingPipeline
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "LatentTreeParsingPipeline",
     "Several",
     "Structure",
+    "TreeStatisticsCallback",
     "get_estimator",
     "list_estimators",
     "register_estimator",

@@ -1,7 +1,6 @@
 """Encoders and models of the Hugging Face kind; importing this makes them known to the Auto classes."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_latent.models.bilstm import BiLstmConfig, BiLstmModel
 from hf_latent.models.latent_tree import (
@@ -10,7 +9,6 @@ from hf_latent.models.latent_tree import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
     LatentTreeModel,
-    LatentTreeParsingPipeline,
 )
 
 AutoConfig.register("bilstm", BiLstmConfig)
@@ -22,8 +20,6 @@ AutoModelForSequenceClassification.register(
     LatentTreeConfig, (LatentTreeForSequenceClassification, LatentTreeForPairClassification)
 )
 AutoModelForTokenClassification.register(LatentTreeConfig, LatentTreeForTokenClassification)
-# The tree is in what all of them are made on.
-PIPELINE_REGISTRY.register_pipeline("latent-tree-parsing", LatentTreeParsingPipeline, pt_model=AutoModel, type="text")
 
 # Saved models carry the file of the module that their class names: not the one that defines it, of which a copy would define
 # another class of that name, but one that finds it (see there).
@@ -47,5 +43,4 @@ __all__ = [
     "LatentTreeForSequenceClassification",
     "LatentTreeForTokenClassification",
     "LatentTreeModel",
-    "LatentTreeParsingPipeline",
 ]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
 
 from hf_latent.structures.conversions import heads_from_arcs
 from hf_latent.trees.tree import Tree
@@ -60,7 +61,8 @@ def _parse_batch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
 ) -> list[Tree]:
     encoded, word_ids, words = encode(model, tokenizer, batch, are_split)
-    heads, arcs = best_heads(model, encoded.to(model.device), word_ids.to(model.device))
+    heads, output = parse_tokens(model, encoded.to(model.device), word_ids.to(model.device))
+    arcs = output.arcs.float().cpu()
     return [tree_of(own, heads[row], arcs[row]) for row, own in enumerate(words)]
 
 
@@ -89,11 +91,11 @@ def encode(
     return encoded, word_ids, words
 
 
-def best_heads(model: PreTrainedModel, inputs: Mapping[str, Tensor], word_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The heads `(batch, n)` of the best trees, and the arcs `(batch, n, n + 1)` that the decoder sees, on the CPU."""
+def parse_tokens(model: PreTrainedModel, inputs: Mapping[str, Tensor], word_ids: Tensor) -> tuple[Tensor, ModelOutput]:
+    """The heads `(batch, n)` of the best trees, on the CPU, and what the model returned beside them."""
     output = model.base_model(**inputs, word_ids=word_ids, return_dict=True)
     heads = heads_from_arcs(model.base_model.tree.structure.argmax(output.arc_scores, output.num_words))
-    return heads.cpu(), output.arcs.float().cpu()
+    return heads.cpu(), output
 
 
 def _words(text: object) -> list[str]:

@@ -6,7 +6,6 @@ from hf_latent.models.latent_tree.modeling_classification import (
     LatentTreeForTokenClassification,
 )
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
-from hf_latent.models.latent_tree.pipeline_latent_tree import LatentTreeParsingPipeline
 
 __all__ = [
     "LatentTreeClassifierOutput",
@@ -16,5 +15,4 @@ __all__ = [
     "LatentTreeForTokenClassification",
     "LatentTreeModel",
     "LatentTreeModelOutput",
-    "LatentTreeParsingPipeline",
 ]

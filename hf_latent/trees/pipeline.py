@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Pipeline
+from transformers import AutoModel, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_latent.trees.parsing import best_heads, encode, tree_of
+from hf_latent.trees.parsing import encode, parse_tokens, tree_of
 
 
 class LatentTreeParsingPipeline(Pipeline):
@@ -53,8 +54,8 @@ class LatentTreeParsingPipeline(Pipeline):
         inputs = dict(input_tensors)
         words, word_numbers = inputs.pop("words"), inputs.pop("word_numbers")
         with torch.no_grad():
-            heads, arcs = best_heads(self.model, inputs, word_numbers - 1)
-        return {"words": words, "heads": heads, "arcs": arcs}
+            heads, output = parse_tokens(self.model, inputs, word_numbers - 1)
+        return {"words": words, "heads": heads, "arcs": output.arcs.float()}
 
     def postprocess(self, model_outputs: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         heads, arcs = _only(model_outputs["heads"]), _only(model_outputs["arcs"])
@@ -67,5 +68,8 @@ def _only(batch: Tensor) -> Tensor:
         raise RuntimeError(f"Expected the result of one text, got {len(batch)}.")
     return batch[0]
 
+
+# The tree is in the model that all of ours are made on, whatever stands above it.
+PIPELINE_REGISTRY.register_pipeline("latent-tree-parsing", LatentTreeParsingPipeline, pt_model=AutoModel, type="text")
 
 __all__ = ["LatentTreeParsingPipeline"]
