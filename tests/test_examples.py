@@ -137,36 +137,6 @@ def test_the_cost_of_a_training_step(run, tmp_path, capsys):
     assert "| spigot_ce |" in capsys.readouterr().out
 
 
-@pytest.fixture
-def expressions(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES / "listops"))
-    import expressions
-
-    return expressions
-
-
-def test_list_operations(expressions):
-    found = expressions.read(["[MAX", "2", "[SM", "7", "4", "]", "[MED", "1", "9", "5", "]", "0", "]"])
-    assert found.answer == 5
-    assert found.words == ("[MAX", "2", "[SM", "7", "4", "[MED", "1", "9", "5", "0")
-    assert found.heads == (0, 1, 1, 3, 3, 1, 6, 6, 6, 1)
-    assert expressions.read(["7"]).answer == 7
-    assert expressions.read(["[FIRST", "3", "[LAST", "1", "4", "]", "]"]).answer == 3
-    for wrong in ("[MAX 2", "]", "[MAX ]", "2 3", "[MAX 2 ] 3", "[MAX [MIN ] ]", "[ADD 1 2 ]"):
-        with pytest.raises(ValueError, match="Not an expression"):
-            expressions.read(wrong.split())
-
-
-def test_generated_expressions(expressions):
-    found = expressions.generate(500, longest=20, seed=1)
-    assert found == expressions.generate(500, longest=20, seed=1)
-    assert len({one.tokens for one in found}) == 500
-    assert max(len(one.tokens) for one in found) <= 20
-    for one in found:
-        assert is_tree(torch.tensor([one.heads]), projective=True, single_root=True)
-        assert 0 <= one.answer <= 9
-
-
 def test_trees_of_list_operations_are_learned_from_answers(run, monkeypatch, tmp_path, capsys):
     """A few steps of each kind; a second time, nothing is trained."""
     monkeypatch.syspath_prepend(str(EXAMPLES / "listops"))
@@ -182,11 +152,6 @@ def test_trees_of_list_operations_are_learned_from_answers(run, monkeypatch, tmp
         0 <= one[split][what] <= 1 for one in stored for split in ("validation", "test") for what in ("answers", "edges")
     )
     assert "| perturb_and_map |" in capsys.readouterr().out
-
-
-def test_real_list_operations(expressions, data_dir):
-    found = expressions.read_file(data_dir / "listops" / "listops.test_d5f.tsv.gz")  # checks each answer
-    assert len(found) == 10_000
 
 
 def test_compare_estimators_keeps_what_it_has(run, files, capsys):

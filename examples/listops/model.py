@@ -1,11 +1,11 @@
 """A network that can reach the answer of an expression through its latent tree alone."""
 
 import torch
-from expressions import OPERATORS, TOKENS
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hf_latent import DependencyTree, Estimator, LatentTreeLayer
+from hf_latent.data.listops import OPERATORS, TOKENS
 from hf_latent.layers import pool_words
 from hf_latent.layers.latent_tree import LatentTree
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from expressions import OPERATORS as ALL_OPERATORS
-from expressions import TOKENS, Expression, generate, read_file
 from model import PADDING, ListOpsModel
 from torch import Tensor
 
 from hf_latent import DependencyTree, get_estimator
+from hf_latent.data.listops import OPERATORS as ALL_OPERATORS
+from hf_latent.data.listops import TOKENS, Expression, generate, read_file
 from hf_latent.structures.conversions import heads_from_arcs
 from hf_latent.trees import Tree, attachment_score, baseline_trees
 

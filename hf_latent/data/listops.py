@@ -1,12 +1,16 @@
 """ListOps (Nangia and Bowman 2018): nested list operations over digits, whose answer needs the tree of the expression."""
 
 import gzip
+import os
 import random
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-OPERATORS = {
+from datasets import Dataset
+
+OPERATORS: dict[str, Callable[[list[int]], int]] = {
     "[MAX": max,
     "[MIN": min,
     "[MED": lambda values: int(statistics.median(values)),
@@ -91,15 +95,43 @@ def generate(
     return [read(list(tokens)) for tokens in found]
 
 
-def read_file(path: str | Path) -> list[Expression]:
-    """Expressions from a file of `answer<TAB>expression` lines, plain or gzipped; parentheses are passed over."""
+def read_file(path: str | os.PathLike) -> list[Expression]:
+    """Expressions from a file of `answer<TAB>expression` lines, plain or gzipped; parentheses are passed over.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is no expression, or has another answer.
+    """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No ListOps file at {str(path)!r}.")
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        rows = [line.rstrip("\n").split("\t") for line in file]
+        lines = [line.rstrip("\n") for line in file]
     found = []
-    for number, (answer, text) in enumerate(rows, start=1):
-        expression = read([word for word in text.split() if word not in "()"])
+    for number, line in enumerate(lines, start=1):
+        answer, _, text = line.partition("\t")
+        try:
+            expression = read([word for word in text.split() if word not in "()"])
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
         if str(expression.answer) != answer:
             raise ValueError(f"{path}, line {number}: the answer to {' '.join(expression.tokens)!r} is not {answer}.")
         found.append(expression)
     return found
+
+
+def load_listops(path: str | os.PathLike) -> Dataset:
+    """Columns `tokens`, `words` (the tokens but for closing brackets), `heads` (of the words) and `label`, the answer.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_file`.
+    """
+    found = read_file(path)
+    return Dataset.from_dict(
+        {
+            "tokens": [list(one.tokens) for one in found],
+            "words": [list(one.words) for one in found],
+            "heads": [list(one.heads) for one in found],
+            "label": [one.answer for one in found],
+        }
+    )
