@@ -294,3 +294,26 @@ def test_the_clusters_can_be_found_from_the_labels(monkeypatch):
     data = clusters.make_data(3, clusters.DATA_SEED)
     assert {name: len(split.x) for name, split in data.items()} == clusters.SIZES
     assert abs(data["train"].y.mean() - 0.5) < 0.03
+
+
+def test_quickstart(run, tiny_bert, wordpiece, tmp_path, capsys):
+    tiny_bert.save_pretrained(tmp_path / "encoder")
+    wordpiece.save_pretrained(tmp_path / "encoder")
+    run("quickstart", tmp_path / "encoder")
+    assert "ROOT" in capsys.readouterr().out
+
+
+def test_a_structure_of_the_users_own(run, capsys):
+    run("custom_structure", "--steps", 400)
+    printed = capsys.readouterr().out
+    assert "answers that are right  100.0%" in printed
+    assert "rightly  100.0%" in printed
+
+
+def test_an_estimator_of_the_users_own(run, capsys):
+    from hf_latent.estimators import estimator
+
+    run("custom_estimator")
+    del estimator._REGISTRY["marginal_step"]
+    rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert float(rows["marginal_step"]) > 0.7
