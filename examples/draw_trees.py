@@ -3,7 +3,7 @@
     python examples/draw_trees.py --models outputs/sst2/spigot-1 outputs/sst2/spigot_ce-1 outputs/sst2/marginals-1 \
         --texts_file dev.txt --output_dir outputs/trees
 
-Writes `trees.svg` and `trees.png` with a column for each model, the trees as `.conllu`, and a table of statistics over the
+Writes `trees.svg` and `trees.png` with a row for each model, the trees as `.conllu`, and a table of statistics over the
 texts of `--texts_file` (a text a line; what stands behind a tab is left out). With `--gold_file`, a treebank in CoNLL-U, also
 how many of its arcs the latent trees have, beside trees that need no model. Without `--sentences`, the paper's.
 """
@@ -53,40 +53,44 @@ def agreement(trees: list[Tree], gold: list[Tree]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders of saved models, or names on the Hub")
+    parser.add_argument("--names", nargs="+", help="what to call them; by default, the folders' names")
     parser.add_argument("--sentences", nargs="+", default=SENTENCES)
     parser.add_argument("--texts_file", type=Path, help="a text a line, to count over")
     parser.add_argument("--gold_file", type=Path, help="a treebank in CoNLL-U, plain or gzipped, to compare with")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/trees"))
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, list[Tree]] = {}
+    trees_of: dict[str, list[Tree]] = {}
     counted: dict[str, dict[str, float]] = {}
     compared: dict[str, dict[str, float]] = {}
     gold = [] if arguments.gold_file is None else read_conllu(arguments.gold_file)
     if gold:
         compared = {name: agreement(trees, gold) for name, trees in {"gold": gold, **baseline_trees(gold)}.items()}
-    for folder in arguments.models:
+    names = arguments.names or [folder.name for folder in arguments.models]
+    if len(set(names)) != len(arguments.models):
+        parser.error(f"--names must be one for each of the {len(arguments.models)} models, all different")
+    for folder, name in zip(arguments.models, names, strict=True):
         model = AutoModelForSequenceClassification.from_pretrained(folder)
         if model.config.estimator is None:
             parser.error(f"{folder} was trained without a tree (`estimator=None`)")
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        columns[folder.name] = parse(model, tokenizer, arguments.sentences)
-        write_conllu(columns[folder.name], arguments.output_dir / f"{folder.name}.conllu")
+        trees_of[name] = parse(model, tokenizer, arguments.sentences)
+        write_conllu(trees_of[name], arguments.output_dir / f"{name}.conllu")
         if arguments.texts_file is not None:
             texts = [
                 line.split("\t")[0] for line in arguments.texts_file.read_text(encoding="utf-8").splitlines() if line.strip()
             ]
-            counted[folder.name] = tree_statistics(parse(model, tokenizer, texts, progress=True))
+            counted[name] = tree_statistics(parse(model, tokenizer, texts, progress=True))
         if gold:
             trees = parse(model, tokenizer, [list(tree.words) for tree in gold], progress=True)
-            compared[folder.name] = agreement(trees, gold)
-    rows = [[trees[place].to_svg() for trees in columns.values()] for place in range(len(arguments.sentences))]
-    picture = side_by_side(rows, list(columns))
+            compared[name] = agreement(trees, gold)
+    rows = [[tree.to_svg() for tree in trees] for trees in trees_of.values()]
+    picture = side_by_side(rows, [""] * len(arguments.sentences), list(trees_of))
     (arguments.output_dir / "trees.svg").write_text(picture, encoding="utf-8")
     write_png(picture, arguments.output_dir / "trees.png", zoom=1.0)
     for place, sentence in enumerate(arguments.sentences):
         print(sentence)
-        for name, trees in columns.items():
+        for name, trees in trees_of.items():
             print(f"\n{name}\n{trees[place].to_text()}")
         print()
     for name, rows in {"statistics": counted, "attachment": compared}.items():

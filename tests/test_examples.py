@@ -178,7 +178,7 @@ def test_compare_estimators_chooses_the_learning_rate(monkeypatch):
         for value in values
     ]
     assert [run["learning_rate"] for run in compare.chosen(runs)] == [0.01, 0.01]
-    assert "| spigot       | 0.01 |   80.0 ± 0.0 |" in compare.table(runs)
+    assert "| spigot          | 0.01 |   80.0 ± 0.0 |" in compare.table(runs)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,11 @@ def test_pictures_side_by_side():
     assert float(root.get("height")) >= float(pictures[2].get("y")) + float(pictures[2].get("height"))
     with pytest.raises(ValueError, match="a picture for each of the 2 `titles`"):
         side_by_side([[FILM.to_svg()]], ["one", "two"])
+    named = side_by_side([[FILM.to_svg()], [CROSSED.to_svg()]], [""], ["<first>", "second"])
+    assert "&lt;first&gt;" in named
+    assert named.index("&lt;first&gt;") < named.index("second")
+    with pytest.raises(ValueError, match="`names` must have one for each of the 1 `rows`, got 2"):
+        side_by_side([[FILM.to_svg()]], ["one"], ["one", "two"])
 
 
 def test_png(tmp_path):

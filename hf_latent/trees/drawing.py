@@ -83,30 +83,37 @@ def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
     )
 
 
-def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> str:
-    """One SVG picture of several: rows of SVG pictures, under a title for each column.
+def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str], names: Sequence[str] | None = None) -> str:
+    """One SVG picture of several: rows of SVG pictures, under a title for each column, beside a name for each row, if given.
 
     Raises:
-        ValueError: a row with another number of pictures than there are titles.
+        ValueError: a row with another number of pictures than there are titles; another number of names than of rows.
     """
+    names = [""] * len(rows) if names is None else names
+    if len(names) != len(rows):
+        raise ValueError(f"`names` must have one for each of the {len(rows)} `rows`, got {len(names)}.")
     for row in rows:
         if len(row) != len(titles):
             raise ValueError(f"Each of the `rows` must have a picture for each of the {len(titles)} `titles`, got {len(row)}.")
     sizes = [[_size(picture) for picture in row] for row in rows]
     title_widths = [len(title) * _CHARACTER for title in titles]
     widths = [max([*(row[place][0] for row in sizes), title_widths[place]]) + 30 for place in range(len(titles))]
-    lefts = [15 + sum(widths[:place]) for place in range(len(titles))]
-    parts, top = [], 40.0
+    margin = 15 + max([len(name) * _CHARACTER + 15 for name in names if name], default=0)
+    lefts = [margin + sum(widths[:place]) for place in range(len(titles))]
+    parts, top = [], 40.0 if any(titles) else 16.0
+    font = 'font-family="DejaVu Sans,sans-serif" font-size="15" fill="#374151"'
     for left, title in zip(lefts, titles, strict=True):
-        font = 'font-family="DejaVu Sans,sans-serif" font-size="15" fill="#374151"'
         parts.append(f'<text x="{left:.0f}" y="24" {font}>{escape(title)}</text>')
-    for row, row_sizes in zip(rows, sizes, strict=True):
+    for name, row, row_sizes in zip(names, rows, sizes, strict=True):
+        bottom = top + max((height for _, height in row_sizes), default=0)
+        parts.append(f'<text x="15" y="{bottom - 12:.0f}" {font}>{escape(name)}</text>')
         for left, picture in zip(lefts, row, strict=True):
-            parts.append(picture.replace("<svg ", f'<svg x="{left:.0f}" y="{top:.0f}" ', 1))
-        top += max((height for _, height in row_sizes), default=0) + 24
+            y = bottom - _size(picture)[1]  # the words of a row stand in one line
+            parts.append(picture.replace("<svg ", f'<svg x="{left:.0f}" y="{y:.0f}" ', 1))
+        top = bottom + 24
     body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths) + 15:.0f}" height="{top:.0f}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths) + margin:.0f}" height="{top:.0f}">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
     )
 
