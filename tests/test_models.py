@@ -62,6 +62,7 @@ def test_saved_and_loaded_in_a_fresh_process_it_is_the_same_to_the_last_bit(mode
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
         "model.safetensors",
+        "modeling_hf_latent.py",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
@@ -351,3 +352,24 @@ def test_a_row_of_nothing_but_padding(tiny_bert, wordpiece, estimator):
     assert output.num_words.tolist() == [2, 0]
     assert output.logits.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_text_that_is_too_long_says_so(tiny_bert, wordpiece):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2).eval()
+    with pytest.raises(ValueError, match=r"has 52 tokens, and the encoder has positions for 40.*max_length=40"):
+        model(**wordpiece("good " * 50, return_tensors="pt"))
+    assert model(**wordpiece("good " * 50, return_tensors="pt", truncation=True, max_length=40)).logits.shape == (1, 2)
+
+
+def test_an_empty_text(tiny_bert, wordpiece):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2).eval()
+    assert model(**wordpiece("", return_tensors="pt")).logits.isfinite().all()
+
+
+def test_a_model_of_a_newer_format(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["format_version"] = 99
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Exception, match=r"saved by a newer hf_latent \(format 99.*pip install --upgrade hf_latent"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path)

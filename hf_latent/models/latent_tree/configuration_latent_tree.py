@@ -6,6 +6,9 @@ from transformers.configuration_utils import SubConfigSpec
 
 from hf_latent.layers.word_pooling import POOLINGS
 
+# Of saved models; one more where older versions of this package could not read them, or would read them as something else.
+FORMAT_VERSION = 1
+
 
 @strict
 class LatentTreeConfig(PreTrainedConfig):
@@ -26,6 +29,7 @@ class LatentTreeConfig(PreTrainedConfig):
         output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.
     dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
+    format_version (`int`): of saved models; set by the package that saves them.
     """
 
     model_type = "latent_tree"
@@ -54,8 +58,14 @@ class LatentTreeConfig(PreTrainedConfig):
     decoder_input: str = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
+    format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
+        if self.format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"This model was saved by a newer hf_latent (format {self.format_version}; this one reads up to "
+                f"{FORMAT_VERSION}). Upgrade: pip install --upgrade hf_latent."
+            )
         super().__post_init__(**kwargs)
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")

@@ -191,6 +191,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
         """
+        self._check_length(input_ids if inputs_embeds is None else inputs_embeds)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2 and self._counts_padding:
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         given = {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
@@ -245,6 +246,21 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         """
         takes_positions = "position_ids" in signature(self.encoder.forward).parameters
         return takes_positions and getattr(getattr(self.encoder, "embeddings", None), "padding_idx", None) is None
+
+    def _check_length(self, tokens: Tensor | None) -> None:
+        """Raises where there are more tokens than the encoder has positions for, which would end in an index error."""
+        embeddings = getattr(self.encoder, "embeddings", None)
+        table = getattr(embeddings, "position_embeddings", None)
+        if tokens is None or not isinstance(table, nn.Embedding):
+            return
+        # RoBERTa and its like leave the positions up to that of the padding unused.
+        padding = getattr(embeddings, "padding_idx", None)
+        most = table.num_embeddings - (0 if padding is None else padding + 1)
+        if tokens.shape[1] > most:
+            raise ValueError(
+                f"The text has {tokens.shape[1]} tokens, and the encoder has positions for {most}. Cut it with "
+                f"`tokenizer(..., truncation=True, max_length={most})`."
+            )
 
     def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The word of each token, `(batch, tokens)`, -1 for tokens of none, read off the tokens."""
