@@ -2,7 +2,7 @@
 
 Such a point lies inside the polytope, or just outside: as a combination of trees it would take hundreds of them. It takes few
 other points of the polytope, if they are marginals as well: those of scores s + t·r, where r is what is left to project and t
-goes from small to large (r·Cov is where the marginals go first), and now and then a best tree for r, for what lies on the
+goes from small to large (at first, the marginals move along Cov·r), and now and then a best tree for r, for what lies on the
 boundary. The best combination of these and μ⁰ is found as for trees, on their directions from μ⁰:
 
     minimize |d - Σ cₖ uₖ|² over c >= 0 with Σ cₖ / lₖ <= 1,  uₖ = (aₖ - μ⁰) / lₖ,  lₖ = |aₖ - μ⁰|,  d = v - μ⁰
@@ -52,15 +52,8 @@ def project_nearby(  # type: ignore[no-untyped-def]
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size, count = sizes[rows[0]], len(rows)
         lanes, own_sizes, own_status = np.arange(count), sizes[rows], np.zeros(count, np.int8)
-        shape = (count, size, size + 1)
-        scores, tilted, start, aim, rest, found = (
-            np.zeros(shape),
-            np.zeros(shape),
-            np.zeros(shape),
-            np.zeros(shape),
-            np.zeros(shape),
-            np.zeros(shape),
-        )
+        six = np.zeros((6, count, size, size + 1))
+        scores, tilted, start, aim, rest, found = six[0], six[1], six[2], six[3], six[4], six[5]
         directions = np.empty((count, most_points, size * (size + 1)))
         factors, reduced = np.empty((count, most_points, most_points)), np.zeros((count, 2, most_points))
         shares, lengths = np.zeros((count, most_points)), np.zeros((count, most_points))
