@@ -85,6 +85,22 @@ def test_scores_beyond_the_kernels_range():
     assert (tree.project_nearby(start + change, scores, LENGTHS)[0] - exact[0]).norm() < 0.1
 
 
+def test_from_a_tree_few_trees_are_near_the_projection_and_in_the_polytope(tree):
+    """The inner step of SPIGOT: exact for short sentences, and at most so many trees for long ones."""
+    scores, change = problem(0.3, 0.3)
+    start = tree.argmax(scores, LENGTHS)
+    exact = tree.sparsemap(start + change, LENGTHS, 1e-12, start=start)
+    found = tree.project_from(start + change, start, LENGTHS)
+    way, error = (exact - start).flatten(1).norm(dim=1), (found - exact).flatten(1).norm(dim=1)
+    assert (error <= 0.1 * way + 1e-9).all()
+    assert (error[LENGTHS <= 6] <= 0.0015 * way[LENGTHS <= 6] + 1e-9).all()
+    torch.testing.assert_close(tree.sparsemap(found, LENGTHS, 1e-12), found, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`start` must be structures that there are, but start\[4\] is none"):
+        tree.project_from(scores, start.index_fill(0, torch.tensor([4]), 0.5), LENGTHS)
+    pairs = Several(tree).project_from((start + change).unflatten(0, (5, 2)), start.unflatten(0, (5, 2)), LENGTHS.view(5, 2))
+    torch.testing.assert_close(pairs.flatten(0, 1), found)
+
+
 def test_several_choices():
     tree = DependencyTree()
     scores, change = problem(1.0, 0.1)

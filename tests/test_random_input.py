@@ -104,7 +104,7 @@ def test_a_start_changes_nothing_but_the_way(tree):
     torch.testing.assert_close(tree.sparsemap(scores, lengths, start=start), expected, rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match=r"`start` must be structures that there are, but start\[0\] is none"):
         tree.sparsemap(scores, lengths, start=torch.zeros_like(scores).index_fill(2, torch.tensor(2), 1.0))
-    with pytest.raises(ValueError, match="`start` must be the arcs of trees, a tensor of shape"):
+    with pytest.raises(ValueError, match="`start` must be structures, a tensor of shape"):
         tree.sparsemap(scores, lengths, start=start[:2])
 
 

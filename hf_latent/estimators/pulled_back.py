@@ -30,7 +30,6 @@ from hf_latent.estimators.estimator import (
 )
 from hf_latent.estimators.straight_through import spigot, ste_identity
 from hf_latent.estimators.task_losses import gradient_of
-from hf_latent.inference.active_set import STEP_TOLERANCE
 from hf_latent.inference.checks import check_count
 from hf_latent.structures import Structure
 
@@ -120,7 +119,7 @@ class PulledBack(Estimator):
                 if self.inner_step == "projected" and from_marginals:
                     guess = structure.project_nearby(guess, scores, lengths)
                 elif self.inner_step == "projected":
-                    guess = structure.sparsemap(guess, lengths, STEP_TOLERANCE, start=value)
+                    guess = structure.project_from(guess, value, lengths)
         return guess
 
     def _without_task_loss(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:

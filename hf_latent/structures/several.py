@@ -92,6 +92,11 @@ class Several(Structure):
             start = check_start(start, scores).flatten(0, 1)
         return self.structure.sparsemap(flat, lengths, tol, max_iter, start).view(scores.shape)
 
+    def project_from(self, targets: Tensor, start: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The projection of each choice's target; no gradient."""
+        flat, lengths = self._flat(targets, lengths)
+        return self.structure.project_from(flat, check_start(start, targets).flatten(0, 1), lengths).view(targets.shape)
+
     def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of each choice's target; no gradient."""
         flat, lengths = self._flat(scores, lengths)

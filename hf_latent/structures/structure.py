@@ -140,13 +140,20 @@ class Structure(ABC):
             found.converged,
         )
 
+    def project_from(self, targets: Tensor, start: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The projection of `targets` onto M, begun at the structures `start`; no gradient. The inner step of SPIGOT.
+
+        The default is `sparsemap`, to 0.15 % of the step.
+        """
+        return self.sparsemap(targets.detach(), lengths, active_set.STEP_TOLERANCE, start=start)
+
     def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of `targets`, which lie near Marg(scores), onto M; no gradient. The inner step of SPIGOT-CE.
 
         The default is `sparsemap`. Such points are mostly inside M, though, where a projection is made of very many
         structures: override it if you know how to do with less.
         """
-        return self.sparsemap(targets.detach(), lengths, active_set.STEP_TOLERANCE, start=self.argmax(scores, lengths))
+        return self.project_from(targets, self.argmax(scores, lengths), lengths)
 
     def _check_start(self, start: object, scores: Tensor, lengths: Tensor | None) -> Tensor | None:
         """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_latent.inference.active_set import STEP_POINTS
 from hf_latent.inference.checks import check_finite, check_range, complain_of_start
 from hf_latent.inference.cpu import gather, kernels
 from hf_latent.inference.cpu.lanes import WIDTH
@@ -214,7 +215,7 @@ def sparsemap(
 
 
 def projection_nearby(
-    scores: Tensor, targets: Tensor, lengths: Tensor | None, kind: Kind, tol: float = 1e-3, most_points: int = 48
+    scores: Tensor, targets: Tensor, lengths: Tensor | None, kind: Kind, tol: float = 1e-3, most_points: int = STEP_POINTS
 ) -> tuple[Tensor, Tensor]:
     """The projections of `targets`, which lie near the marginals of the scores, and which rows have one `(batch,)`."""
     batch = Batch(scores, lengths)
