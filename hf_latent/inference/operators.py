@@ -328,7 +328,8 @@ def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, 
         rest = (~found).nonzero()[:, 0]
         own = None if lengths is None else lengths[rest]
         first = _argmax(scores[rest], own, projective, single_root)
-        point[rest] = _projection_from(targets[rest], first, own, projective, single_root)
+        limits = active_set.STEP_TOLERANCE, active_set.MAX_ITER
+        point[rest] = _sparsemap(targets[rest], own, first, projective, single_root, *limits)[0]
     return point.to(targets.dtype)
 
 

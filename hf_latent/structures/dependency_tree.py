@@ -86,7 +86,7 @@ class DependencyTree(Structure):
     def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of `targets`, which lie near Marg(scores), onto the convex hull of the trees; no gradient.
 
-        On the CPU, for more than six words, as the best combination of 48 points, marginals of tilted scores and trees (see
+        On the CPU, for more than ten words, as the best combination of 48 points, marginals of tilted scores and trees (see
         `cpu.nearby`), or of fewer if they are known to be enough (an error of 0.1 % of the step from the marginals to the
         target). With 48, the error is some 5 to 10 % of the step on real sentences. Otherwise by `sparsemap`.
         """

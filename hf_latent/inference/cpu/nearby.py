@@ -26,7 +26,7 @@ from hf_latent.inference.cpu.kernels import (
 from hf_latent.inference.cpu.lanes import WIDTH, charts_of, larger, plus
 
 # For up to so many words, trees alone are not too many, and end exactly.
-SHORT = 6
+SHORT = 10
 
 # How far the scores are tilted, in turn: the largest change of one. 0 stands for a tree, the limit of large ones.
 TILTS = (3.0, 10.0, 30.0, 0.0)
