@@ -12,6 +12,15 @@ from hf_latent import DependencyTree, list_estimators
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Of transformers' own tests (see transformers_tests.py).
+MARKERS = ("accelerate_tests", "flash_attn_test", "flash_attn_3_test", "flash_attn_4_test", "torch_compile_test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", f"{marker}: transformers' own")
+
+
 # Those that work on trees of any size.
 TREE_ESTIMATORS = [name for name in list_estimators() if name not in ("reinmax", "expected_loss")]
 TREES = [DependencyTree(projective, single_root) for projective in (True, False) for single_root in (False, True)]

@@ -77,10 +77,20 @@ class LatentTreeConfig(PreTrainedConfig):
         """The size of a word vector of the encoder."""
         return self.get_text_config().hidden_size
 
+    # What callers read and write here belongs to the encoder.
     @property
     def vocab_size(self) -> int:
         """The number of tokens that the encoder knows."""
         return self.get_text_config().vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.get_text_config().vocab_size = value
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """The number of tokens of the longest text that the encoder can read."""
+        return self.get_text_config().max_position_embeddings
 
 
 __all__ = ["LatentTreeConfig"]

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
+from typing_extensions import Unpack
 
 from hf_latent.inference.checks import sees_values
 from hf_latent.layers import AttentionPooling, DecomposableAttention
@@ -72,7 +73,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         heads: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> LatentTreeClassifierOutput | tuple[Tensor, ...]:
         """
         Args:

@@ -17,8 +17,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
+from typing_extensions import Unpack
 
 from hf_latent.estimators import get_estimator
 from hf_latent.inference.checks import sees_values
@@ -61,6 +62,7 @@ class LatentTreePreTrainedModel(PreTrainedModel):
     config: LatentTreeConfig
     base_model_prefix = "latent_tree"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["LatentTreeLayer", "HeadAveraging"]
     # The encoder itself checks again.
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -89,6 +91,14 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         fill = UNSET if bool((base.token_kinds[:1] == UNSET).all()) else OPENS_WORD
         base.token_kinds = nn.functional.pad(base.token_kinds, (0, added), value=fill)
         return embeddings
+
+    def get_position_embeddings(self) -> nn.Embedding:
+        """As in transformers, where the encoder has it."""
+        return self.base_model.encoder.get_position_embeddings()
+
+    def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
+        """As in transformers, where the encoder has it."""
+        self.base_model.encoder.resize_position_embeddings(new_num_position_embeddings)
 
     @classmethod
     def from_encoder(
@@ -177,7 +187,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         word_ids: Tensor | None = None,
         heads: Tensor | None = None,
         task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> LatentTreeModelOutput | tuple[Tensor, ...]:
         """
         Args:

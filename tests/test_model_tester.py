@@ -1,0 +1,113 @@
+"""transformers' own tests of a model, on ours, with encoders of four kinds."""
+
+import unittest
+import unittest.mock
+
+import torch
+import transformers_tests
+from transformers import BertConfig, DebertaV2Config, DistilBertConfig, PreTrainedConfig
+from transformers.models.auto import modeling_auto
+
+from hf_latent import (
+    BiLstmConfig,
+    LatentTreeConfig,
+    LatentTreeForPairClassification,
+    LatentTreeForSequenceClassification,
+    LatentTreeForTokenClassification,
+    LatentTreeModel,
+)
+
+common = transformers_tests.test_modeling_common()
+
+FAMILIES = {
+    "MODEL_MAPPING_NAMES": LatentTreeModel,
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": LatentTreeForSequenceClassification,
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": LatentTreeForTokenClassification,
+}
+
+
+class ModelTester:
+    """Small models and inputs, as transformers' tests ask for them."""
+
+    batch_size, seq_length, num_hidden_layers = 7, 9, 2
+    is_training = True
+
+    def __init__(self, encoder: PreTrainedConfig) -> None:
+        self.encoder = encoder
+        self.hidden_size, self.num_attention_heads = 32, 4
+
+    def get_config(self) -> LatentTreeConfig:
+        return LatentTreeConfig(text_config=self.encoder.to_dict(), arc_size=16, decoder_size=16, num_labels=3)
+
+    def prepare_config_and_inputs_for_common(self):
+        shape = (self.batch_size, self.seq_length)
+        # Words of one token and of two, special tokens, and two sentences for those who need them.
+        word_ids = torch.tensor([-1, 0, 1, 1, 2, -1, 3, 4, -1]).expand(shape).clone()
+        inputs = {"input_ids": torch.randint(3, 90, shape), "attention_mask": torch.ones(shape).long(), "word_ids": word_ids}
+        return self.get_config(), inputs
+
+
+class ModelTests(common.ModelTesterMixin):
+    all_model_classes = (
+        LatentTreeModel,
+        LatentTreeForSequenceClassification,
+        LatentTreeForPairClassification,
+        LatentTreeForTokenClassification,
+    )
+    additional_model_inputs = ["word_ids"]
+    test_can_init_all_missing_weights_before_2023 = True
+    _is_composite = True
+    encoder: PreTrainedConfig
+
+    def setUp(self) -> None:
+        self.model_tester = ModelTester(self.encoder)
+        # Among transformers' own, classes are told apart by these lists.
+        for names, model_class in FAMILIES.items():
+            known = unittest.mock.patch.dict(getattr(modeling_auto, names), {"latent_tree": model_class.__name__})
+            known.start()
+            self.addCleanup(known.stop)
+
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        family = LatentTreeForSequenceClassification if model_class is LatentTreeForPairClassification else model_class
+        return super()._prepare_for_class(inputs_dict, family, return_labels)
+
+    def test_load_with_mismatched_shapes(self):
+        """With another vocabulary than its own, a model does not know where words begin; here, each token is one."""
+
+        def find_words(model, input_ids, attention_mask=None):
+            return torch.arange(input_ids.shape[1]).expand_as(input_ids)
+
+        with unittest.mock.patch.object(LatentTreeModel, "find_words", find_words):
+            super().test_load_with_mismatched_shapes()
+
+
+class TestOverBert(ModelTests, unittest.TestCase):
+    encoder = BertConfig(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        max_position_embeddings=50,
+    )
+
+
+class TestOverDistilBert(ModelTests, unittest.TestCase):
+    encoder = DistilBertConfig(vocab_size=99, dim=32, n_layers=2, n_heads=4, hidden_dim=37, max_position_embeddings=50)
+    test_resize_position_embeddings = True
+
+
+class TestOverDebertaV2(ModelTests, unittest.TestCase):
+    encoder = DebertaV2Config(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        max_position_embeddings=50,
+    )
+
+
+class TestOverBiLstm(ModelTests, unittest.TestCase):
+    encoder = BiLstmConfig(vocab_size=99, embedding_size=32, hidden_size=32, num_hidden_layers=2)
+    has_attentions = False
