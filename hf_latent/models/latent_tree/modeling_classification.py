@@ -42,6 +42,7 @@ class LatentTreeClassifierOutput(ModelOutput):
 class LatentTreeClassifier(LatentTreePreTrainedModel):
     """What the classifiers share: a latent tree, and losses that run through it. What makes `logits` of words is their own."""
 
+    classifier: nn.Linear
     # The loss of each example, `(batch,)`, from logits, labels and the configuration; the mean of those that count.
     example_losses = staticmethod(example_losses)
     mean_loss = staticmethod(mean_loss)
@@ -105,7 +106,9 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         )
         assert output.last_hidden_state is not None
         assert output.num_words is not None
-        logits = self.logits(output.last_hidden_state, output.num_words, own_word_ids)
+        # Without a tree, they come from the encoder, which may be of another precision.
+        words = output.last_hidden_state.to(self.classifier.weight.dtype)
+        logits = self.logits(words, output.num_words, own_word_ids)
         loss = output.loss
         if labels is not None:
             losses = self.example_losses(logits, labels, self.config)

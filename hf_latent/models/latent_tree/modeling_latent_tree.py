@@ -62,7 +62,11 @@ class LatentTreePreTrainedModel(PreTrainedModel):
     config: LatentTreeConfig
     base_model_prefix = "latent_tree"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["LatentTreeLayer", "HeadAveraging"]
+    _no_split_modules = ["LatentTreeLayer"]
+    # Outside the encoder, models loaded in half precision keep their own, and nothing is quantized. (The two lists may have no
+    # entry in common.)
+    _keep_in_fp32_modules_strict = [r"^(?!(latent_tree\.)?encoder\.).*"]
+    _keep_in_fp32_modules = [r"^(?!(latent_tree\.)?encoder\.).+"]
     # The encoder itself checks again.
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -132,6 +136,8 @@ class LatentTreePreTrainedModel(PreTrainedModel):
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         model = cls(LatentTreeConfig(text_config=encoder.config, **options))
         model.base_model.encoder = encoder
+        if getattr(encoder, "hf_quantizer", None) is not None:
+            model.hf_quantizer = encoder.hf_quantizer  # which saves what it has quantized
         _align(model)
         if tokenizer is not None:
             model.base_model.set_word_boundaries(tokenizer)
@@ -221,6 +227,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             decoder_words, _ = pool_words(embeddings, word_ids, self.config.word_pooling)
         tree = None
         if self.tree is not None and self.heads is not None:
+            # They may be of another precision than the encoder.
+            words, decoder_words = words.to(self.heads.root.dtype), decoder_words.to(self.heads.root.dtype)
             averaging, own_words = self.heads, decoder_words
 
             def loss_of_arcs(arcs: Tensor) -> Tensor:
