@@ -101,35 +101,58 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path, estimator):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_two_processes_equal_one(tmp_path):
-    """Half the batch each. (What `accelerate launch` starts on several GPUs; on CPUs that wants MPI.)"""
-    one = finish(
-        tmp_path / "one", "spigot", per_device_train_batch_size=4, max_steps=6, dropout=0.0, optim="sgd", max_grad_norm=0.0
-    )
-    (tmp_path / "train.py").write_text(SCRIPT)
-    arguments = command(
-        tmp_path / "two",
-        "spigot",
-        per_device_train_batch_size=2,
-        max_steps=6,
-        dropout=0.0,
-        optim="sgd",
-        max_grad_norm=0.0,
-        ddp_backend="gloo",
-    )[2:]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launch, str(tmp_path / "train.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment(),
-        check=False,
-    )
+def launched(command: list[object], **more: str) -> None:
+    """Runs a command of this environment, such as `accelerate launch`, and waits for its end."""
+    command = [str(Path(sys.executable).with_name(str(command[0]))), *map(str, command[1:])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment(**more), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_equal_one(tmp_path):
+    """`accelerate launch` on two CPU processes, with half the batch each."""
+    options = {"max_steps": 6, "dropout": 0.0, "optim": "sgd", "max_grad_norm": 0.0}
+    one = finish(tmp_path / "one", "spigot", per_device_train_batch_size=4, **options)
+    (tmp_path / "train.py").write_text(SCRIPT)
+    arguments = command(tmp_path / "two", "spigot", per_device_train_batch_size=2, ddp_backend="gloo", **options)[2:]
+    # (`--multi_gpu` for what starts several processes; with `--cpu`, accelerate wants MPI.)
+    settings = ["--multi_gpu", "--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launched(["accelerate", "launch", *settings, "--main_process_port", 0, tmp_path / "train.py", *arguments])
     two = load_file(tmp_path / "two" / "final" / "model.safetensors")
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
+
+
+def test_parameters_sharded_over_two_processes(tmp_path):
+    """FSDP2. The inner steps of the estimator call the decoder in the middle of the forward pass."""
+    script = Path(__file__).with_name("sharded_training.py")
+    launched(["python", script, "spigot_ce", tmp_path / "one.pt"])
+    launched(["torchrun", "--standalone", "--nproc_per_node", 2, script, "spigot_ce", tmp_path / "two.pt"])
+    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)
+
+
+def test_the_configuration_for_fsdp_wraps_layers_and_trees(tiny_bert, wordpiece, monkeypatch):
+    """examples/accelerate/fsdp.yaml, as `accelerate launch` reads it and hands it on to the processes."""
+    from accelerate import FullyShardedDataParallelPlugin
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    file = Path(__file__).parents[1] / "examples" / "accelerate" / "fsdp.yaml"
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(["--config_file", str(file), "train.py"]))
+    for name, value in prepare_multi_gpu_env(arguments).items():
+        monkeypatch.setenv(name, value)
+    assert os.environ["ACCELERATE_USE_FSDP"] == "true"
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
+    wraps = fsdp2_prepare_auto_wrap_policy(FullyShardedDataParallelPlugin(), model)
+    assert {type(module).__name__ for module in model.modules() if wraps(module)} == {
+        "BertEmbeddings",
+        "BertLayer",
+        "LatentTreeLayer",
+    }
 
 
 TEXTS = ["a very good film .", "not unwatchable", "bad", "a good , very good unwatchable film ."] * 4
@@ -175,25 +198,55 @@ def test_the_best_model_is_loaded_at_the_end_and_training_stops_early(tiny_bert,
 
 
 def test_hyperparameter_search(tiny_bert, wordpiece, tmp_path):
-    """The Trainer makes a new model for each trial, by `model_init`."""
-    encoder = tmp_path / "encoder"
-    tiny_bert.save_pretrained(encoder)
-    wordpiece.save_pretrained(encoder)
+    """The Trainer makes a new model for each trial, by `model_init`, with what the trial proposes."""
+    pytest.importorskip("optuna")
+    tiny_bert.save_pretrained(tmp_path / "encoder")
+    wordpiece.save_pretrained(tmp_path / "encoder")
+    tried = []
 
-    def model_init():
-        return LatentTreeForSequenceClassification.from_encoder(encoder, num_labels=2, estimator="spigot")
+    def model_init(trial=None):
+        step_size = trial.suggest_float("step_size", 0.1, 1.0) if trial is not None else 1.0
+        tried.append(step_size)
+        return LatentTreeForSequenceClassification.from_encoder(
+            tmp_path / "encoder", num_labels=2, estimator="spigot", estimator_options={"step_size": step_size}
+        )
 
     data = data_of(wordpiece)
     trainer = Trainer(
         model_init=model_init,
-        args=TrainingArguments(tmp_path / "out", max_steps=2, report_to="none", use_cpu=True),
+        args=TrainingArguments(tmp_path / "out", max_steps=2, report_to="none", use_cpu=True, save_strategy="no"),
         train_dataset=data,
         eval_dataset=data,
         data_collator=DataCollatorWithPadding(wordpiece),
         processing_class=wordpiece,
     )
-    trainer.train()
-    assert isinstance(trainer.model, LatentTreeForSequenceClassification)
+    best = trainer.hyperparameter_search(
+        hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)},
+        n_trials=3,
+        direction="minimize",
+        backend="optuna",
+    )
+    assert 1e-4 <= best.hyperparameters["learning_rate"] <= 1e-2
+    assert best.hyperparameters["step_size"] in tried
+    assert len(set(tried)) >= 4  # 1.0 for the Trainer itself, then one a trial
+
+
+@pytest.mark.parametrize("estimator", ["marginals", "spigot"])
+def test_compiled_by_the_trainer(tiny_bert, wordpiece, tmp_path, estimator):
+    """The same weights as without. (A backend that needs no C++ compiler.)"""
+    state = {name: value.clone() for name, value in tiny_bert.state_dict().items()}
+    weights = []
+    for options in ({}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}):
+        tiny_bert.load_state_dict(state)
+        torch.manual_seed(3)
+        model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator=estimator)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer_of(model, wordpiece, tmp_path, num_train_epochs=1, optim="sgd", **options).train()
+        weights.append({name: value.clone() for name, value in model.state_dict().items()})
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-4)
 
 
 def test_lora_on_the_encoder_with_the_parser_trained_in_full(tiny_bert, wordpiece, tmp_path):
