@@ -242,6 +242,13 @@ def test_without_a_tokenizer_word_ids_are_asked_for(tiny_bert, wordpiece):
     assert model(**batch).num_words.tolist() == [2]
 
 
+def test_word_ids_that_are_given_count_more_than_the_tokens(model, wordpiece):
+    model.eval()
+    batch = encode(wordpiece, ["good film"])
+    assert model(**batch).num_words.tolist() == [2]
+    assert model(**batch, word_ids=torch.tensor([[-1, 0, 0, -1]])).num_words.tolist() == [1]
+
+
 def test_training_without_labels_says_what_it_needs(tiny_bert, wordpiece):
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="spigot_ce").train()
     with pytest.raises(ValueError, match=r"needs a `task_loss` \(for a model: `labels`\)"):
@@ -352,13 +359,6 @@ def test_a_row_of_nothing_but_padding(tiny_bert, wordpiece, estimator):
     assert output.num_words.tolist() == [2, 0]
     assert output.logits.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-
-
-def test_a_text_that_is_too_long_says_so(tiny_bert, wordpiece):
-    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2).eval()
-    with pytest.raises(ValueError, match=r"has 52 tokens, and the encoder has positions for 40.*max_length=40"):
-        model(**wordpiece("good " * 50, return_tensors="pt"))
-    assert model(**wordpiece("good " * 50, return_tensors="pt", truncation=True, max_length=40)).logits.shape == (1, 2)
 
 
 def test_an_empty_text(tiny_bert, wordpiece):

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from tokenizers import decoders as token_decoders
 from transformers import PreTrainedTokenizerFast
 
@@ -46,22 +46,32 @@ def test_pooling_errors():
         pool_words(torch.randn(1, 2, 3), torch.tensor([[0, 7]]))
 
 
-def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+# How Llama 3 and others split texts before byte-level BPE.
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def trained_tokenizer(kind: str, texts: list[str] = CORPUS, size: int = 120) -> PreTrainedTokenizerFast:
     special = ["[UNK]", "[PAD]"]
     if kind == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     elif kind == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), token_decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="[UNK]", show_progress=False)
+        trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token="[UNK]", show_progress=False)
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if kind == "byte-level, as Llama 3":
+            split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+            pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pieces])
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
+        trainer = trainers.BpeTrainer(
+            vocab_size=200 + size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
 
 
@@ -74,6 +84,22 @@ def test_words_read_off_the_tokens_are_the_tokenizers_own(kind, side):
     ours = word_ids_from_tokens(batch["input_ids"], batch["attention_mask"], token_kinds(tokenizer, len(tokenizer)))
     for row in range(len(CORPUS)):
         assert ours[row].tolist() == [-1 if word is None else word for word in batch.word_ids(row)], CORPUS[row]
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"), [("wordpiece", 1.0), ("unigram", 1.0), ("byte-level", 1.0), ("byte-level, as Llama 3", 0.94)]
+)
+def test_words_of_real_sentences(data_dir, kind, share):
+    """On SST-2. (As Llama 3 splits, a blank before a number is a word of its own; here, it belongs to the number.)"""
+    train, dev = (
+        [line.split("\t")[0] for line in (data_dir / "sst2" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()]
+        for split in ("train", "dev")
+    )
+    tokenizer = trained_tokenizer(kind, train, size=4000)
+    batch = tokenizer(dev, padding=True, return_tensors="pt")
+    ours = word_ids_from_tokens(batch["input_ids"], batch["attention_mask"], token_kinds(tokenizer, len(tokenizer)))
+    own = [[-1 if word is None else word for word in batch.word_ids(row)] for row in range(len(dev))]
+    assert sum(one.tolist() == other for one, other in zip(ours, own, strict=True)) >= share * len(dev)
 
 
 def test_characters_that_the_vocabulary_lacks_split_no_words():

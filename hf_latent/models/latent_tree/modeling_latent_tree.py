@@ -267,8 +267,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
     def _check_length(self, tokens: Tensor | None) -> None:
         """Raises where there are more tokens than the encoder has positions for, which would end in an index error."""
-        embeddings = getattr(self.encoder, "embeddings", None)
-        table = getattr(embeddings, "position_embeddings", None)
+        embeddings = getattr(self.encoder, "embeddings", self.encoder)
+        table = getattr(embeddings, "position_embeddings", getattr(embeddings, "wpe", None))
         if tokens is None or not isinstance(table, nn.Embedding):
             return
         # RoBERTa and its like leave the positions up to that of the padding unused.
