@@ -1,14 +1,15 @@
-"""A model card from a model and its training run."""
+"""A model card from a model and its training run: written by hand, or by the Trainer as it goes."""
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
 from hf_latent.estimators import get_estimator
 from hf_latent.trees import parse
@@ -33,6 +34,8 @@ TRAINING = (
     "bf16",
     "fp16",
 )
+# What evaluations report that says nothing of the model.
+NOT_QUALITY = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
 
 
 def write_model_card(
@@ -43,6 +46,7 @@ def write_model_card(
     example: str,
     dataset: str | None = None,
     metrics: Mapping[str, float] | None = None,
+    split: str = "test",
     training: TrainingArguments | Mapping[str, Any] | None = None,
     base_model: str | None = None,
     language: str = "en",
@@ -50,13 +54,16 @@ def write_model_card(
 ) -> Path:
     """Writes `README.md` and `tree.svg` into the folder of a saved model; returns the path of the card.
 
+    (For a model that the Trainer trains and publishes, [`ModelCardCallback`] does it.)
+
     Args:
         name: the model's name, for its title and, as `owner/name` on the Hub, for the code that shows how to use it.
         example: a sentence, whose tree is drawn.
         dataset: the name on the Hub of the data that it was trained on.
-        metrics: figures by their names, such as `{"accuracy": 0.83}`, on the test split of the dataset.
+        metrics: figures by their names, such as `{"accuracy": 0.83}`.
+        split: the split of the dataset that they were measured on.
         training: the arguments of the Trainer, or a dictionary.
-        base_model: the name on the Hub of the encoder that it started from.
+        base_model: the name on the Hub of the encoder that it started from; by default the one that it was loaded from.
 
     Raises:
         ValueError: a model that is not one of ours.
@@ -65,6 +72,7 @@ def write_model_card(
     if kind not in TASKS:
         raise ValueError(f"`model` must be a latent-tree model, one of {', '.join(TASKS)}, got a {kind}.")
     task, task_name, does = TASKS[kind]
+    base_model = base_model or _loaded_from(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = ""
@@ -72,14 +80,14 @@ def write_model_card(
         drawn = parse(model, tokenizer, [example])[0].to_svg()
         (folder / "tree.svg").write_text(drawn, encoding="utf-8")
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        metadata=_metadata(name, task, task_name, dataset, metrics or {}, base_model, language, license),
+        metadata=_metadata(name, task, task_name, dataset, metrics or {}, split, base_model, language, license),
         name=name,
         summary=_summary(model, does, base_model),
         example=example,
         usage=_usage(kind, task, name, example, model.config.estimator is not None),
         structure=_structure(model),
         training=_training(dataset, training),
-        results=_table({key: f"{value:.4f}" for key, value in (metrics or {}).items()}, "none were given"),
+        results=_results(metrics or {}, split),
         words=_words(model),
     )
     if not drawn:
@@ -95,6 +103,7 @@ def _metadata(
     task_name: str,
     dataset: str | None,
     metrics: Mapping[str, float],
+    split: str,
     base_model: str | None,
     language: str,
     license: str,
@@ -105,7 +114,7 @@ def _metadata(
             task_name=task_name,
             dataset_type=dataset or "unknown",
             dataset_name=dataset or "unknown",
-            dataset_split="test",
+            dataset_split=split,
             metric_type=key,
             metric_value=round(float(value), 4),
         )
@@ -124,6 +133,12 @@ def _metadata(
         eval_results=results or None,
     )
     return str(data.to_yaml()).strip()
+
+
+def _loaded_from(model: PreTrainedModel) -> str | None:
+    """Where the encoder was loaded from, if that looks like a name on the Hub and not like a folder."""
+    name = model.config.text_config.name_or_path
+    return name if re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", name) and not Path(name).exists() else None
 
 
 def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
@@ -169,6 +184,12 @@ def _training(dataset: str | None, training: TrainingArguments | Mapping[str, An
     return _table(rows)
 
 
+def _results(metrics: Mapping[str, float], split: str) -> str:
+    if not metrics:
+        return "No figures were given."
+    return f"On the {split} split:\n\n" + _table({key: f"{value:.4f}" for key, value in metrics.items()})
+
+
 def _words(model: PreTrainedModel) -> str:
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if longest is None:
@@ -176,10 +197,62 @@ def _words(model: PreTrainedModel) -> str:
     return f"Texts of more than {longest} tokens are cut, and their last words have no place in the tree."
 
 
-def _table(rows: Mapping[str, str], otherwise: str = "") -> str:
-    if not rows:
-        return otherwise
+def _table(rows: Mapping[str, str]) -> str:
     return "\n".join(["| | |", "|:--|:--|", *[f"| {key} | {value} |" for key, value in rows.items()]])
 
 
-__all__ = ["write_model_card"]
+class ModelCardCallback(TrainerCallback):
+    """Writes the card when training ends, and in place of the Trainer's own when it publishes the model.
+
+    Its figures are those of the last evaluation of the model as it is.
+
+    >>> trainer.add_callback(ModelCardCallback(trainer, "A fascinating and fun film .", dataset="stanfordnlp/sst2"))
+    >>> trainer.train()
+    >>> trainer.push_to_hub()
+
+    Args:
+        trainer: the Trainer, whose `processing_class` is the tokenizer.
+        example: a sentence, whose tree is drawn.
+        split: the name of the data that the Trainer evaluates on.
+        dataset, base_model, language, license: as [`write_model_card`] takes them.
+
+    Raises:
+        ValueError: a Trainer without a tokenizer.
+    """
+
+    def __init__(self, trainer: Trainer, example: str, split: str = "validation", **options: Any) -> None:
+        if trainer.processing_class is None:
+            raise ValueError("The Trainer has no tokenizer: pass it `processing_class=tokenizer`.")
+        self.trainer, self.example, self.split, self.options = trainer, example, split, options
+        self.metrics: dict[str, float] = {}
+        trainer.create_model_card = self.write
+
+    def write(self, **_: Any) -> None:
+        """Writes the card into the Trainer's output folder. (What the Trainer would have it say is known here already.)"""
+        trainer = self.trainer
+        if not trainer.is_world_process_zero():
+            return
+        write_model_card(
+            trainer.args.output_dir,
+            trainer.accelerator.unwrap_model(trainer.model),
+            trainer.processing_class,
+            trainer.args.hub_model_id or Path(trainer.args.output_dir).name,
+            self.example,
+            metrics=self.metrics,
+            split=self.split,
+            training=trainer.args,
+            **self.options,
+        )
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs) -> None:
+        names = {key: key.removeprefix("eval_") for key in metrics or {}}
+        self.metrics = {name: metrics[key] for key, name in names.items() if name not in NOT_QUALITY}
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        if args.load_best_model_at_end and state.best_global_step is not None:
+            best = [entry for entry in state.log_history if entry["step"] == state.best_global_step and "eval_loss" in entry]
+            self.on_evaluate(args, state, control, metrics={k: v for k, v in best[-1].items() if k.startswith("eval_")})
+        self.write()
+
+
+__all__ = ["ModelCardCallback", "write_model_card"]

@@ -8,10 +8,12 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import yaml
 
 
 class Hub(ThreadingHTTPServer):
@@ -39,6 +41,45 @@ def serving() -> Iterator[Hub]:
 
 def revision(files: dict[str, bytes]) -> str:
     return hashlib.sha1(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()
+
+
+# Of the Hub's lists, what our cards may name.
+LICENSES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "other"}
+TASKS = {"text-classification", "token-classification", "feature-extraction"}
+NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
+
+
+def problems(card: str) -> list[str]:
+    """What the Hub would object to in the metadata of a model card."""
+    parts = re.match(r"---\n(.*?)\n---\n", card, flags=re.DOTALL)
+    data = yaml.safe_load(parts[1]) if parts else None
+    if not isinstance(data, dict):
+        return ["the card must begin with a YAML mapping between two lines of ---"]
+    found = []
+
+    def check(field: str, fits: Callable[[Any], bool]) -> None:
+        values = data.get(field, [])
+        wrong = [value for value in (values if isinstance(values, list) else [values]) if not fits(value)]
+        found.extend(f'"{field}" may not be {value!r}' for value in wrong)
+
+    check("license", LICENSES.__contains__)
+    check("language", lambda value: isinstance(value, str) and re.fullmatch("[a-z]{2,3}|multilingual", value))
+    check("pipeline_tag", TASKS.__contains__)
+    check("base_model", lambda value: isinstance(value, str) and NAME.fullmatch(value))
+    check("datasets", lambda value: isinstance(value, str) and NAME.fullmatch(value))
+    check("metrics", lambda value: isinstance(value, str) and value)
+    check("tags", lambda value: isinstance(value, str) and 0 < len(value) <= 64)
+    for entry in data.get("model-index", []):
+        if not entry.get("name") or not isinstance(entry.get("results"), list):
+            found.append('"model-index" must have a name and a list of results')
+        for result in entry.get("results", []):
+            if not result.get("task", {}).get("type") or not NAME.fullmatch(result.get("dataset", {}).get("type") or ""):
+                found.append('"model-index" must name the task and the dataset of each result')
+            if not result.get("dataset", {}).get("name"):
+                found.append('"model-index[].dataset.name" is required')
+            if not all(metric.get("type") and isinstance(metric.get("value"), float) for metric in result.get("metrics", [])):
+                found.append('"model-index" must give each metric a type and a value')
+    return found
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -104,8 +145,10 @@ class _Requests(BaseHTTPRequestHandler):
             self.server.repositories.setdefault(full, {})
             return self._json({"url": f"{self.server.url}/{full}", "name": full})
         if path == "/api/validate-yaml":
-            self.server.cards.append(json.loads(body)["content"])
-            return self._json({"errors": [], "warnings": []})
+            card = json.loads(body)["content"]
+            self.server.cards.append(card)
+            found = [{"message": problem} for problem in problems(card)]
+            return self._json({"errors": found, "warnings": []}, 400 if found else 200)
         if re.fullmatch(r"/api/models/[^/]+/[^/]+/preupload/[^/]+", path):
             files = json.loads(body)["files"]
             return self._json(

@@ -139,21 +139,31 @@ def test_without_the_package_the_error_says_what_to_install(hub, client):
 
 
 def test_the_trainer_publishes(hub, client):
+    """What a user would write: train, evaluate, push; with a card that tells of the tree in place of the Trainer's own."""
     client(
         PREPARE,
         """
         from datasets import Dataset
         from transformers import Trainer, TrainingArguments
+        from hf_latent.model_cards import ModelCardCallback
         data = Dataset.from_dict({**tokenizer(["a good film", "a bad film"] * 4), "labels": [1, 0] * 4})
-        arguments = TrainingArguments("out", push_to_hub=True, hub_model_id="someone/trained", max_steps=2, report_to="none",
-                                      use_cpu=True)
-        trainer = Trainer(model, arguments, train_dataset=data, processing_class=tokenizer)
+        arguments = TrainingArguments("out", push_to_hub=True, hub_model_id="someone/trained", max_steps=4, report_to="none",
+                                      use_cpu=True, eval_strategy="steps", eval_steps=2, save_steps=2)
+        trainer = Trainer(model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
+        trainer.add_callback(ModelCardCallback(trainer, "a good film", dataset="stanfordnlp/sst2"))
         trainer.train()
-        trainer.push_to_hub(tasks="text-classification", dataset="none", finetuned_from=None)
+        trainer.push_to_hub()
         """,
     )
     files = hub.repositories["someone/trained"]
-    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "modeling_hf_latent.py"} <= set(files)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "tree.svg", "modeling_hf_latent.py"} <= set(
+        files
+    )
+    card = files["README.md"].decode()
+    assert card in hub.cards
+    assert "gradient estimator | `spigot`" in card
+    assert "On the validation split" in card
+    assert "| loss | 0." in card
     loaded = client(
         """
         from transformers import pipeline
@@ -161,3 +171,33 @@ def test_the_trainer_publishes(hub, client):
         """
     )
     assert "LABEL" in loaded
+
+
+def test_the_trainers_own_card_is_valid_too(hub, client):
+    client(
+        PREPARE,
+        """
+        from datasets import Dataset
+        from transformers import Trainer, TrainingArguments
+        data = Dataset.from_dict({**tokenizer(["a good film", "a bad film"] * 4), "labels": [1, 0] * 4})
+        arguments = TrainingArguments("out", hub_model_id="someone/plain", max_steps=2, report_to="none", use_cpu=True)
+        trainer = Trainer(model, arguments, train_dataset=data, processing_class=tokenizer)
+        trainer.train()
+        trainer.push_to_hub(tasks="text-classification", dataset="sst2", finetuned_from="google-bert/bert-base-uncased")
+        """,
+    )
+    assert hub.repositories["someone/plain"]["README.md"].decode() in hub.cards
+
+
+def test_a_card_that_the_hub_would_refuse(hub, client):
+    printed = client(
+        """
+        from huggingface_hub import ModelCard
+        try:
+            ModelCard("---\\nlicense: none\\npipeline_tag: parsing\\n---\\n").validate()
+        except ValueError as error:
+            print("SAID", error)
+        """
+    )
+    assert "\"license\" may not be 'none'" in printed
+    assert "parsing" in printed

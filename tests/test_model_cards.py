@@ -2,6 +2,7 @@
 
 import pytest
 from huggingface_hub import ModelCard
+from test_training import trainer_of
 from transformers import BertModel, TrainingArguments
 
 from hf_latent import (
@@ -9,7 +10,7 @@ from hf_latent import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
 )
-from hf_latent.model_cards import write_model_card
+from hf_latent.model_cards import ModelCardCallback, write_model_card
 
 
 @pytest.mark.parametrize(
@@ -49,10 +50,44 @@ def test_a_card_with_little_to_say(tiny_bert, wordpiece, tmp_path):
     text = write_model_card(tmp_path, model, wordpiece, "baseline", "a good film").read_text(encoding="utf-8")
     assert "tree.svg" not in text
     assert "baseline without a latent tree" in text
-    assert "none were given" in text
+    assert "No figures were given" in text
     assert ModelCard(text).data.eval_results is None
 
 
 def test_no_card_for_others(tiny_bert, wordpiece, tmp_path):
     with pytest.raises(ValueError, match=r"must be a latent-tree model, one of .* got a BertModel"):
         write_model_card(tmp_path, tiny_bert, wordpiece, "bert", "a film")
+
+
+def test_cards_by_the_trainer(tiny_bert, wordpiece, tmp_path):
+    """With the figures of the model that it ends with, which is the best and not the last."""
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="marginals")
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True, "learning_rate": 0.1}
+    trainer = trainer_of(model, wordpiece, tmp_path, metric_for_best_model="loss", greater_is_better=False, **options)
+    trainer.add_callback(ModelCardCallback(trainer, "a very good film .", license="mit"))
+    trainer.train()
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.license == "mit"
+    assert card.data.eval_results[0].dataset_split == "validation"
+    assert card.data.eval_results[0].metric_value == pytest.approx(trainer.state.best_metric, abs=1e-4)
+    assert "| learning_rate | 0.1 |" in card.text
+    assert "runtime" not in card.text
+    trainer.evaluate()
+    trainer.create_model_card(tasks="text-classification")  # as `trainer.push_to_hub` does
+    assert ModelCard.load(tmp_path / "README.md").data.eval_results == card.data.eval_results
+
+
+def test_the_base_model_is_known_from_where_it_was_loaded(tiny_bert, wordpiece, tmp_path):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
+    for name, found in (("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"), (str(tmp_path), None), ("", None)):
+        model.config.text_config.name_or_path = name
+        card = ModelCard.load(write_model_card(tmp_path, model, wordpiece, "trees", "a good film"))
+        assert card.data.base_model == found
+
+
+def test_a_trainer_without_a_tokenizer(tiny_bert, wordpiece, tmp_path):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
+    trainer = trainer_of(model, wordpiece, tmp_path)
+    trainer.processing_class = None
+    with pytest.raises(ValueError, match="pass it `processing_class=tokenizer`"):
+        ModelCardCallback(trainer, "a film")
