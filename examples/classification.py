@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from hf_latent import BiLstmModel, get_estimator, list_estimators
+from hf_latent.model_cards import ModelCardCallback
 from hf_latent.trees import parse
 
 TEXTS = ("text", "text_pair")
@@ -235,6 +236,8 @@ def run(model_class: type[PreTrainedModel], data_defaults: dict, model_defaults:
         processing_class=tokenizer,
         compute_metrics=accuracy,
     )
+    example = [data["validation"][name][0] for name in columns]
+    trainer.add_callback(ModelCardCallback(trainer, example, dataset=data_arguments.dataset_name))
     trained = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()
     results = {

@@ -86,7 +86,9 @@ def table(results: list[dict]) -> str:
 def mean_and_error(values: list[float]) -> str:
     if not values:
         return ""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    error = statistics.stdev(values) / len(values) ** 0.5
     return f"{statistics.mean(values):.1f} ± {error:.1f}"
 
 

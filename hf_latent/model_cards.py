@@ -1,9 +1,10 @@
 """A model card from a model and its training run: written by hand, or by the Trainer as it goes."""
 
 import dataclasses
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -12,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
 from hf_latent.estimators import get_estimator
-from hf_latent.trees import parse
+from hf_latent.trees import parse, side_by_side
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASKS = {
@@ -43,7 +44,7 @@ def write_model_card(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     name: str,
-    example: str,
+    example: str | Sequence[str],
     dataset: str | None = None,
     metrics: Mapping[str, float] | None = None,
     split: str = "test",
@@ -58,7 +59,7 @@ def write_model_card(
 
     Args:
         name: the model's name, for its title and, as `owner/name` on the Hub, for the code that shows how to use it.
-        example: a sentence, whose tree is drawn.
+        example: a sentence, whose tree is drawn; or, for a model of pairs, two.
         dataset: the name on the Hub of the data that it was trained on.
         metrics: figures by their names, such as `{"accuracy": 0.83}`.
         split: the split of the dataset that they were measured on.
@@ -75,23 +76,23 @@ def write_model_card(
     base_model = base_model or _loaded_from(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = ""
-    if model.config.estimator is not None:
-        drawn = parse(model, tokenizer, [example])[0].to_svg()
-        (folder / "tree.svg").write_text(drawn, encoding="utf-8")
+    texts = [example] if isinstance(example, str) else list(example)
+    drawn = model.config.estimator is not None
+    if drawn:
+        pictures = [tree.to_svg() for tree in parse(model, tokenizer, texts)]
+        picture = pictures[0] if len(pictures) == 1 else side_by_side([pictures], [""] * len(pictures))
+        (folder / "tree.svg").write_text(picture, encoding="utf-8")
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         metadata=_metadata(name, task, task_name, dataset, metrics or {}, split, base_model, language, license),
         name=name,
         summary=_summary(model, does, base_model),
-        example=example,
-        usage=_usage(kind, task, name, example, model.config.estimator is not None),
+        example=f"![{' '.join(texts)}](tree.svg)" if drawn else "",
+        usage=_usage(task, name, texts, drawn),
         structure=_structure(model),
         training=_training(dataset, training),
         results=_results(metrics or {}, split),
         words=_words(model),
     )
-    if not drawn:
-        text = text.replace(f"![{example}](tree.svg)\n\n", "")
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
@@ -142,7 +143,7 @@ def _loaded_from(model: PreTrainedModel) -> str | None:
 
 
 def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
-    encoder = base_model or f"a {model.config.text_config.model_type} encoder"
+    encoder = base_model or f"an encoder of type `{model.config.text_config.model_type}`"
     if model.config.estimator is None:
         return f"This model {does}. It is the baseline without a latent tree, on {encoder}."
     return (
@@ -151,11 +152,12 @@ def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
     )
 
 
-def _usage(kind: str, task: str, name: str, example: str, has_tree: bool) -> str:
-    given = f'{{"text": {example!r}, "text_pair": {example!r}}}' if kind == "LatentTreeForPairClassification" else repr(example)
-    lines = [f"print(pipeline({task!r}, model={name!r})({given}))"] if task != "feature-extraction" else []
+def _usage(task: str, name: str, texts: Sequence[str], has_tree: bool) -> str:
+    shown = [json.dumps(text, ensure_ascii=False) for text in texts]
+    given = shown[0] if len(shown) == 1 else f'{{"text": {shown[0]}, "text_pair": {shown[1]}}}'
+    lines = [f'print(pipeline("{task}", model="{name}")({given}))'] if task != "feature-extraction" else []
     if has_tree:
-        lines.append(f'print(pipeline("latent-tree-parsing", model={name!r})({example!r})["tree"].to_text())')
+        lines.append(f'print(pipeline("latent-tree-parsing", model="{name}")({shown[0]})["tree"].to_text())')
     return "\n".join(lines)
 
 
@@ -167,7 +169,7 @@ def _structure(model: PreTrainedModel) -> str:
     return _table(
         {
             "gradient estimator": f"`{config.estimator}`",
-            **{f"its `{key}`": f"`{value}`" for key, value in dataclasses.asdict(estimator).items()},
+            **{f"its `{key}`": f"`{value}`" for key, value in dataclasses.asdict(estimator).items() if value is not None},
             "trees": f"{'projective' if config.projective else 'non-projective'}, "
             f"{'one root' if config.single_root else 'any number of roots'}",
             "arc scorer": f"{config.arc_scorer}, {config.arc_size} units",
@@ -180,7 +182,8 @@ def _training(dataset: str | None, training: TrainingArguments | Mapping[str, An
     rows: dict[str, str] = {"data": dataset or "not named"}
     if training is not None:
         given = training.to_dict() if isinstance(training, TrainingArguments) else dict(training)
-        rows |= {key: f"{given[key]}" for key in TRAINING if key in given}
+        # -1 and False say that an option was not used.
+        rows |= {key: f"{given[key]}" for key in TRAINING if given.get(key, False) is not False and given[key] != -1}
     return _table(rows)
 
 
@@ -212,7 +215,7 @@ class ModelCardCallback(TrainerCallback):
 
     Args:
         trainer: the Trainer, whose `processing_class` is the tokenizer.
-        example: a sentence, whose tree is drawn.
+        example: a sentence, whose tree is drawn; or, for a model of pairs, two.
         split: the name of the data that the Trainer evaluates on.
         dataset, base_model, language, license: as [`write_model_card`] takes them.
 
@@ -220,7 +223,7 @@ class ModelCardCallback(TrainerCallback):
         ValueError: a Trainer without a tokenizer.
     """
 
-    def __init__(self, trainer: Trainer, example: str, split: str = "validation", **options: Any) -> None:
+    def __init__(self, trainer: Trainer, example: str | Sequence[str], split: str = "validation", **options: Any) -> None:
         if trainer.processing_class is None:
             raise ValueError("The Trainer has no tokenizer: pass it `processing_class=tokenizer`.")
         self.trainer, self.example, self.split, self.options = trainer, example, split, options

@@ -44,7 +44,7 @@ def revision(files: dict[str, bytes]) -> str:
 
 
 # Of the Hub's lists, what our cards may name.
-LICENSES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "other"}
+LICENSES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-sa-3.0", "other"}
 TASKS = {"text-classification", "token-classification", "feature-extraction"}
 NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 

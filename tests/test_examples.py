@@ -54,6 +54,15 @@ def test_text_classification_with_word_vectors(run, files, capsys, estimator):
     assert 0 <= results["test_accuracy"] <= 1
     assert (files / "out" / "model.safetensors").is_file()
     assert ("ROOT" in capsys.readouterr().out) == (estimator != "none")
+    assert "On the validation split" in (files / "out" / "README.md").read_text()
+    cards = ["--name", "someone/films", "--example", "a good film", "--output_dir", files / "card"]
+    run("model_card", "--model", files / "out", *cards)
+    card = (files / "card" / "README.md").read_text()
+    assert "On the test split" in card
+    assert ("tree.svg" in card) == (estimator != "none")
+    with pytest.raises(SystemExit):
+        run("model_card", "--model", files, *cards)
+    assert "holds no trained model" in capsys.readouterr().err
 
 
 def test_text_classification_with_a_transformer(run, files, tiny_bert, wordpiece):
@@ -79,6 +88,7 @@ def test_natural_language_inference(run, files, capsys, estimator):
     assert ("ROOT" in capsys.readouterr().out) == (estimator != "none")
     config = json.loads((files / "out" / "config.json").read_text())
     assert config["architectures"] == ["LatentTreeForPairClassification"]
+    assert '{"text": "a good film", "text_pair": "Not a good film."}' in (files / "out" / "README.md").read_text()
     assert config["text_config"]["num_hidden_layers"] == 0
 
 

@@ -1,6 +1,9 @@
 """Model cards say what a model is."""
 
+from pathlib import Path
+
 import pytest
+from hub_stub import problems
 from huggingface_hub import ModelCard
 from test_training import trainer_of
 from transformers import BertModel, TrainingArguments
@@ -91,3 +94,13 @@ def test_a_trainer_without_a_tokenizer(tiny_bert, wordpiece, tmp_path):
     trainer.processing_class = None
     with pytest.raises(ValueError, match="pass it `processing_class=tokenizer`"):
         ModelCardCallback(trainer, "a film")
+
+
+CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))
+
+
+@pytest.mark.parametrize("path", CARDS, ids=[path.parent.name for path in CARDS])
+def test_the_cards_of_the_models_of_our_experiments(path):
+    text = path.read_text(encoding="utf-8")
+    assert problems(text) == []
+    assert (path.with_name("tree.svg").is_file()) == ("(tree.svg)" in text) == (not path.parent.name.endswith("-none"))
