@@ -1,8 +1,12 @@
 """What several tests share: the four kinds of trees, a tiny encoder made on the spot, and where real data may lie."""
 
 import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
+import hub_stub
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -94,3 +98,42 @@ def tiny_bert() -> BertModel:
             max_position_embeddings=40,
         )
     )
+
+
+@pytest.fixture
+def hub():
+    with hub_stub.serving() as found:
+        yield found
+
+
+@pytest.fixture
+def client(hub, tmp_path):
+    """Runs Python code in a process of its own, with nothing in its cache, and returns what it printed."""
+    count = 0
+
+    def client(*code: str, packages: bool = True) -> str:
+        nonlocal count
+        count += 1
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment |= {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / f"home{count}"),
+            "HF_TOKEN": "hf_nothing",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        text = "\n".join(textwrap.dedent(part) for part in code)
+        done = subprocess.run(
+            [sys.executable, "-c", text],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return client

@@ -1,6 +1,7 @@
 """The part of the Hub's interface that models are published and loaded through, on this machine.
 
-`Hub()` serves `repositories`, a dictionary from names to their files, at `url`; clients find it through `HF_ENDPOINT`.
+`Hub()` serves `repositories` of models, a dictionary from names to their files, and `datasets`, another, at `url`; clients
+find it through `HF_ENDPOINT`.
 """
 
 import base64
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -22,6 +24,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Requests)
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.datasets: dict[str, dict[str, bytes]] = {}
         self.cards: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -110,32 +113,35 @@ class _Requests(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if path == "/api/whoami-v2":
             return self._json({"name": "someone", "type": "user", "orgs": [], "auth": {"type": "access_token"}})
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-            files = self.server.repositories.get(found[1])
+        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
+            files = self._files(found[1], found[2])
             if files is None:
                 return self._missing("RepoNotFound")
             siblings = [{"rfilename": name} for name in files]
-            return self._json({"id": found[1], "sha": revision(files), "siblings": siblings, "tags": [], "private": False})
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+(?:/(.*))?", path):
-            files = self.server.repositories.get(found[1])
+            return self._json({"id": found[2], "sha": revision(files), "siblings": siblings, "tags": [], "private": False})
+        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/[^/]+(?:/(.*))?", path):
+            files = self._files(found[1], found[2])
             if files is None:
                 return self._missing("RepoNotFound")
-            below = (found[2] or "").strip("/")
+            below = unquote(found[3] or "").strip("/")
             own = {name: data for name, data in files.items() if not below or name.startswith(below + "/")}
             if below and not own:
                 return self._missing("EntryNotFound")
             return self._json(
                 [{"type": "file", "path": name, "size": len(data), "oid": _oid(data)} for name, data in own.items()]
             )
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            files = self.server.repositories.get(found[1])
+        if found := re.fullmatch(r"(?:/(datasets))?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            files = self._files(found[1] or "models", found[2])
             if files is None:
                 return self._missing("RepoNotFound")
-            if found[3] not in files:
+            if found[4] not in files:
                 return self._missing("EntryNotFound")
-            data = files[found[3]]
+            data = files[found[4]]
             return self._answer(200, data, ETag=f'"{_oid(data)}"', X_Repo_Commit=revision(files), Accept_Ranges="bytes")
         return self._missing("RepoNotFound")
+
+    def _files(self, kind: str, name: str) -> dict[str, bytes] | None:
+        return (self.server.repositories if kind == "models" else self.server.datasets).get(name)
 
     def do_POST(self) -> None:
         path, body = self.path.split("?")[0], self._body()

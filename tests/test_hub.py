@@ -1,13 +1,6 @@
 """Models on the Hub: published and loaded by the real client, from a stand-in for the Hub on this machine."""
 
 import json
-import os
-import subprocess
-import sys
-import textwrap
-
-import hub_stub
-import pytest
 
 PREPARE = """
     import torch
@@ -26,45 +19,6 @@ SHOW = """
     inputs = tokenizer(["a good film", "bad"], padding=True, return_tensors="pt")
     print("LOGITS", model.eval()(**inputs).logits.tolist())
 """
-
-
-@pytest.fixture
-def hub():
-    with hub_stub.serving() as found:
-        yield found
-
-
-@pytest.fixture
-def client(hub, tmp_path):
-    """Runs Python code in a process of its own, with nothing in its cache, and returns what it printed."""
-    count = 0
-
-    def client(*code: str, packages: bool = True) -> str:
-        nonlocal count
-        count += 1
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment |= {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / f"home{count}"),
-            "HF_TOKEN": "hf_nothing",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }
-        text = "\n".join(textwrap.dedent(part) for part in code)
-        done = subprocess.run(
-            [sys.executable, "-c", text],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    return client
 
 
 def logits(printed: str) -> list[list[float]]:
