@@ -78,7 +78,7 @@ def finish(folder: Path, estimator: str, **options: object) -> dict[str, torch.T
     return load_file(folder / "final" / "model.safetensors")
 
 
-@pytest.mark.parametrize("estimator", ["spigot", "perturb_and_map"])
+@pytest.mark.parametrize("estimator", ["spigot", "score_function"])
 def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path, estimator):
     whole = finish(tmp_path / "whole", estimator)
     process = subprocess.Popen(
@@ -284,3 +284,22 @@ def test_a_frozen_encoder(tiny_bert, wordpiece, tmp_path):
     trainer_of(model, wordpiece, tmp_path).train()
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) == ("encoder." in name or name.endswith("pooling.weights.bias")), name
+
+
+def test_what_an_estimator_carries_over_is_saved_with_the_weights(tiny_bert, wordpiece, tmp_path):
+    """The moving average of losses that the score function starts its next batch from."""
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="score_function")
+    state = model.base_model.tree.estimator_state
+    assert state.isnan()
+    inputs, labels = wordpiece(TEXTS, padding=True, return_tensors="pt"), torch.tensor([1, 0, 0, 1] * 4)
+    model.train()
+    first = model(**inputs, labels=labels).loss.item()
+    assert state.item() == pytest.approx(first)
+    second = model(**inputs, labels=labels).loss.item()
+    assert state.item() == pytest.approx(0.99 * first + 0.01 * second)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).train()
+    assert torch.equal(loaded.base_model.tree.estimator_state, state)
+    loaded(**inputs, labels=labels)
+    assert not torch.equal(loaded.base_model.tree.estimator_state, state)
+    assert type(model).from_pretrained(None, config=model.config, state_dict={}).base_model.tree.estimator_state.isnan()

@@ -49,6 +49,14 @@ class Estimator(ABC):
         """What the decoder sees at test time, where nothing is estimated: the argmax, or the relaxation's own value."""
         return structure.argmax(scores, lengths)
 
+    def initial_state(self) -> Tensor | None:
+        """What is carried over from batch to batch, if anything, for a module to keep as a buffer among its weights."""
+        return None
+
+    def restore(self, state: Tensor) -> None:
+        """Go on from this state, and update it in place."""
+        raise TypeError(f"The estimator {self.name!r} carries nothing over from batch to batch.")
+
 
 _REGISTRY: dict[str, tuple[type[Estimator], dict[str, Any]]] = {}
 

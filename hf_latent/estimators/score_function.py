@@ -30,7 +30,7 @@ class ScoreFunction(Estimator):
             (Kool et al. 2019).
         num_samples: over which the gradient is averaged, each a pass through the decoder. The decoder itself learns from the
             first.
-        decay: of the moving average. It is kept with the estimator, not with the weights of a model.
+        decay: of the moving average. Until the first batch it is NaN, for which b is 0.
     """
 
     baseline: str = "moving_average"
@@ -72,6 +72,15 @@ class ScoreFunction(Estimator):
         if self.baseline == "none" or not losses.numel():
             return torch.zeros_like(losses)
         # What came before this batch, so that no example's own loss is in its baseline.
-        before = self._average[0].to(losses) if self._average else None
-        self._average[:] = [losses.mean() if before is None else torch.lerp(losses.mean(), before, self.decay)]
-        return torch.zeros_like(losses) if before is None else before.expand_as(losses)
+        average = self._average[0] if self._average else torch.full((), torch.nan, device=losses.device)
+        before, mean = average.to(losses).clone(), losses.detach().mean()
+        self.restore(average.copy_(torch.where(before.isnan(), mean, torch.lerp(mean, before, self.decay))))
+        return before.nan_to_num(0.0).expand_as(losses)
+
+    def initial_state(self) -> Tensor | None:
+        """The moving average before the first batch."""
+        return torch.full((), torch.nan) if self.baseline == "moving_average" else None
+
+    def restore(self, state: Tensor) -> None:
+        """Go on from this moving average, and update it in place."""
+        self._average[:] = [state]

@@ -44,6 +44,8 @@ class LatentTreeLayer(nn.Module):
         arc_size, dropout: of the scorers that are chosen by name.
     """
 
+    estimator_state: Tensor | None
+
     def __init__(
         self,
         hidden_size: int,
@@ -67,6 +69,8 @@ class LatentTreeLayer(nn.Module):
         self.structure = DependencyTree() if structure is None else structure
         self.estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator
         self.argmax_at_evaluation = argmax_at_evaluation
+        # Saved with the weights, so that training goes on as if it had not been interrupted.
+        self.register_buffer("estimator_state", self.estimator.initial_state())
 
     def forward(
         self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None, estimate: bool = True
@@ -87,6 +91,8 @@ class LatentTreeLayer(nn.Module):
         else:
             structure, scores = self.structure, self.scorer(words)
         if self.training and estimate:
+            if self.estimator_state is not None:
+                self.estimator.restore(self.estimator_state)
             latent = self.estimator(structure, scores, lengths, task_loss)
             return LatentTree(latent.value, scores, latent.loss)
         evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)

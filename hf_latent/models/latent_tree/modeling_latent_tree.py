@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    initialization,
 )
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -77,6 +78,8 @@ class LatentTreePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | BiaffineArcScorer | MLPArcScorer | HeadAveraging):
             module.reset_parameters()
+        elif isinstance(module, LatentTreeLayer) and module.estimator_state is not None:
+            initialization.copy_(module.estimator_state, module.estimator.initial_state())
         elif isinstance(module, LatentTreeModel):
             nn.init.constant_(module.token_kinds, UNSET)
 
