@@ -306,13 +306,6 @@ def test_the_clusters_can_be_found_from_the_labels(monkeypatch):
     assert abs(data["train"].y.mean() - 0.5) < 0.03
 
 
-def test_quickstart(run, tiny_bert, wordpiece, tmp_path, capsys):
-    tiny_bert.save_pretrained(tmp_path / "encoder")
-    wordpiece.save_pretrained(tmp_path / "encoder")
-    run("quickstart", tmp_path / "encoder")
-    assert "ROOT" in capsys.readouterr().out
-
-
 def test_a_structure_of_the_users_own(run, capsys):
     run("custom_structure", "--steps", 400)
     printed = capsys.readouterr().out

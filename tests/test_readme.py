@@ -21,6 +21,10 @@ def test_code_block(request, block, tmp_path, monkeypatch):
         exec(compile(block, str(PAGES[0]), "exec"), {})
 
 
+def test_the_quickstart_is_that_of_the_examples():
+    assert (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8").endswith(f'"""\n\n{BLOCKS[0]}')
+
+
 @pytest.fixture
 def hub_with_bert_and_sst2(hub, tiny_bert, wordpiece, tmp_path):
     """Small ones of these names, on the stand-in for the Hub."""
