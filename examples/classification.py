@@ -5,6 +5,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -187,6 +188,58 @@ def load_encoder(
     )
 
 
+def new_model(
+    model_class: type[PreTrainedModel],
+    encoder: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    names: list[str],
+    arguments: ModelArguments,
+) -> PreTrainedModel:
+    """The model that was asked for, over this encoder, for labels of these names."""
+    estimator = None if arguments.estimator == "none" else arguments.estimator
+    return model_class.from_encoder(
+        encoder,
+        tokenizer,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+        estimator=estimator,
+        estimator_options=None if estimator is None else options_of(estimator, arguments),
+        arc_scorer=arguments.arc_scorer,
+        arc_size=arguments.decoder_size,
+        projective=arguments.projective,
+        single_root=arguments.single_root,
+        decoder_size=arguments.decoder_size,
+        dropout=arguments.dropout,
+    )
+
+
+def options_of(estimator: str, arguments: ModelArguments) -> dict[str, Any]:
+    """Of the options that the command line knows, those that the estimator has."""
+    given = {"step_size": arguments.step_size, "num_steps": arguments.num_steps}
+    return {name: value for name, value in given.items() if hasattr(get_estimator(estimator), name)}
+
+
+def what_was_run(model: PreTrainedModel, arguments: TrainingArguments) -> dict[str, Any]:
+    """What the results of a run begin with."""
+    estimator = model.config.estimator
+    return {
+        "estimator": estimator or "none",
+        "seed": arguments.seed,
+        "learning_rate": arguments.learning_rate,
+        "epochs": arguments.num_train_epochs,
+        **({} if estimator is None else dataclasses.asdict(get_estimator(estimator, **model.config.estimator_options))),
+    }
+
+
+def report(results: dict[str, Any], output_dir: str) -> None:
+    """Into `results.json`, and onto the screen."""
+    Path(output_dir, "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
+    print()
+    for name, value in results.items():
+        print(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
+
+
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float(np.mean(prediction.predictions.argmax(-1) == prediction.label_ids))}
 
@@ -200,25 +253,7 @@ def run(model_class: type[PreTrainedModel], data_defaults: dict, model_defaults:
     data, names = number_labels(read_data(data_arguments))
     pairs = len(data_arguments.text_columns) == 2
     encoder, tokenizer = load_encoder(model_arguments, data, pairs)
-    estimator = None if model_arguments.estimator == "none" else model_arguments.estimator
-    options = {"step_size": model_arguments.step_size, "num_steps": model_arguments.num_steps}
-    if estimator is not None:
-        options = {name: value for name, value in options.items() if hasattr(get_estimator(estimator), name)}
-    model = model_class.from_encoder(
-        encoder,
-        tokenizer,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: number for number, name in enumerate(names)},
-        estimator=estimator,
-        estimator_options=options if estimator is not None else None,
-        arc_scorer=model_arguments.arc_scorer,
-        arc_size=model_arguments.decoder_size,
-        projective=model_arguments.projective,
-        single_root=model_arguments.single_root,
-        decoder_size=model_arguments.decoder_size,
-        dropout=model_arguments.dropout,
-    )
+    model = new_model(model_class, encoder, tokenizer, names, model_arguments)
     columns = list(TEXTS[: 1 + pairs])
     tokenized = data.map(
         lambda batch: tokenizer(*[batch[name] for name in columns], truncation=True, max_length=data_arguments.max_length),
@@ -241,21 +276,14 @@ def run(model_class: type[PreTrainedModel], data_defaults: dict, model_defaults:
     trained = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()
     results = {
-        "estimator": model_arguments.estimator,
-        "seed": arguments.seed,
-        "learning_rate": arguments.learning_rate,
-        "epochs": arguments.num_train_epochs,
-        **(dataclasses.asdict(get_estimator(estimator, **options)) if estimator is not None else {}),
+        **what_was_run(model, arguments),
         "validation_accuracy": trainer.evaluate()["eval_accuracy"],
         "train_seconds": trained.metrics["train_runtime"],
     }
     if "test" in tokenized:
         results["test_accuracy"] = trainer.evaluate(tokenized["test"])["eval_accuracy"]
-    Path(arguments.output_dir, "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
-    print()
-    for name, value in results.items():
-        print(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value}")
-    if estimator is not None:
+    report(results, arguments.output_dir)
+    if model.config.estimator is not None:
         print("\nTrees of the first validation sentences:\n")
         for tree in parse(model, tokenizer, data["validation"]["text"][:3]):
             print(tree.to_text(), end="\n\n")
