@@ -1,4 +1,4 @@
-"""Train the same classifier with several estimators and seeds, and tabulate them.
+r"""Train the same classifier with several estimators and seeds, and tabulate them.
 
     python examples/compare_estimators.py --output_dir outputs/sst2 --estimators none marginals spigot --seeds 1 2 3 -- \
         --train_file train.tsv --validation_file dev.tsv --test_file test.tsv --word_vectors glove.6B.100d.txt.gz

@@ -1,4 +1,4 @@
-"""Give the trees: the same parser, supervised, on Universal Dependencies (unlabelled).
+r"""Give the trees: the same parser, supervised, on Universal Dependencies (unlabelled).
 
     python examples/dependency_parsing.py --train_file en_ewt-ud-train.conllu --validation_file en_ewt-ud-dev.conllu \
         --word_vectors glove.6B.100d.txt.gz --output_dir outputs/parser

@@ -1,4 +1,4 @@
-"""Draw the trees of several models side by side (paper, Figures 4 to 6), and count what their trees look like.
+r"""Draw the trees of several models side by side (paper, Figures 4 to 6), and count what their trees look like.
 
     python examples/draw_trees.py --models outputs/sst2/spigot-1 outputs/sst2/spigot_ce-1 outputs/sst2/marginals-1 \
         --texts_file dev.txt --output_dir outputs/trees

@@ -1,4 +1,4 @@
-"""Write the model card, with a drawn tree, of a model that one of the scripts here has trained.
+r"""Write the model card, with a drawn tree, of a model that one of the scripts here has trained.
 
     python examples/model_card.py --model outputs/sst2/spigot-1 --name someone/sst2-spigot --dataset stanfordnlp/sst2 \
         --example "A fascinating and fun film ."

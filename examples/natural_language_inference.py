@@ -1,4 +1,4 @@
-"""Does one sentence follow from another? Decomposable attention with a latent tree on each (paper, section 7.2.2).
+r"""Does one sentence follow from another? Decomposable attention with a latent tree on each (paper, section 7.2.2).
 
     python examples/natural_language_inference.py --train_file SICK_train.txt --validation_file SICK_trial.txt \
         --test_file SICK_test_annotated.txt --text_columns sentence_A sentence_B --label_column entailment_judgment \

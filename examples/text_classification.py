@@ -1,4 +1,4 @@
-"""Classify sentences through a latent dependency tree, on files of your own or a dataset on the Hub.
+r"""Classify sentences through a latent dependency tree, on files of your own or a dataset on the Hub.
 
     python examples/text_classification.py --train_file train.tsv --validation_file dev.tsv --test_file test.tsv \
         --word_vectors glove.6B.100d.txt.gz --estimator spigot --output_dir outputs/spigot

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import Trainer, TrainerCallback
 
-from hf_latent.trees.parsing import encode, parse_tokens, tree_of
+from hf_latent.trees.parsing import encode, parse_tokens, tree_of, without_adapters
 from hf_latent.trees.statistics import attachment_score, tree_statistics
 from hf_latent.trees.tree import Tree
 
@@ -33,13 +33,17 @@ class TreeStatisticsCallback(TrainerCallback):
             raise ValueError("The Trainer has no tokenizer: pass it `processing_class=tokenizer`.")
         if getattr(trainer.model.config, "estimator", None) is None:
             raise ValueError("The Trainer's model has no latent tree to look at.")
-        if isinstance(texts, str) or not len(texts):
+        if isinstance(texts, str) or not any(text.strip() for text in texts):
             raise ValueError(f"`texts` must be a list of sentences, with at least one, got {texts!r}.")
         self.trainer, self.texts, self.batch_size = trainer, list(texts), batch_size
         self.last: list[Tree] = []
+        self.step = -1
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        if state.global_step == self.step:  # another evaluation set, and the same trees
+            return
+        self.step = state.global_step
+        model = without_adapters(self.trainer.accelerator.unwrap_model(self.trainer.model))
         training = model.training
         model.eval()
         trees, entropies = self._look(model)
@@ -55,10 +59,11 @@ class TreeStatisticsCallback(TrainerCallback):
     @torch.no_grad()
     def _look(self, model) -> tuple[list[Tree], list[float]]:
         trees, entropies = [], []
+        device = model.base_model.token_kinds.device
         for start in range(0, len(self.texts), self.batch_size):
             batch = self.texts[start : start + self.batch_size]
             encoded, word_ids, words = encode(model, self.trainer.processing_class, batch, are_split=False)
-            heads, output = parse_tokens(model, encoded.to(model.device), word_ids.to(model.device))
+            heads, output = parse_tokens(model, encoded.to(device), word_ids.to(device))
             trees += [tree_of(own, heads[row], output.arcs[row].float().cpu()) for row, own in enumerate(words)]
             entropy = model.base_model.tree.structure.entropy(output.arc_scores, output.num_words)
             entropies += (entropy / output.num_words.clamp(min=1)).tolist()

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,6 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from hf_latent.estimators import get_estimator
 from hf_latent.trees import parse, side_by_side
+from hf_latent.trees.parsing import without_adapters
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASKS = {
@@ -35,8 +41,12 @@ TRAINING = (
     "bf16",
     "fp16",
 )
-# What evaluations report that says nothing of the model.
+# What evaluations report that says nothing of the model: the ends of such names.
 NOT_QUALITY = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
+LEARNED = {
+    False: "No tree was shown in training: the model chooses one for each sentence, and learned that from its labels alone.",
+    True: "Gold trees were learned from, for all sentences or for some.",
+}
 
 
 def write_model_card(
@@ -50,8 +60,10 @@ def write_model_card(
     split: str = "test",
     training: TrainingArguments | Mapping[str, Any] | None = None,
     base_model: str | None = None,
-    language: str = "en",
-    license: str = "apache-2.0",
+    language: str | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    supervised: bool = False,
 ) -> Path:
     """Writes `README.md` and `tree.svg` into the folder of a saved model; returns the path of the card.
 
@@ -65,37 +77,61 @@ def write_model_card(
         split: the split of the dataset that they were measured on.
         training: the arguments of the Trainer, or a dictionary.
         base_model: the name on the Hub of the encoder that it started from; by default the one that it was loaded from.
+        tags: beside our own.
+        supervised: whether gold trees were learned from (`heads`).
 
     Raises:
-        ValueError: a model that is not one of ours.
+        ValueError: a model that is not one of ours; an example that is not of the kind that it takes.
     """
+    model = without_adapters(model)
     kind = type(model).__name__
-    if kind not in TASKS:
-        raise ValueError(f"`model` must be a latent-tree model, one of {', '.join(TASKS)}, got a {kind}.")
-    task, task_name, does = TASKS[kind]
+    task, task_name, does = task_of(model)
     base_model = base_model or _loaded_from(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     texts = [example] if isinstance(example, str) else list(example)
+    if len(texts) != (2 if kind == "LatentTreeForPairClassification" else 1):
+        raise ValueError(f"`example` must be one sentence, or two for a model of pairs; for a {kind}, got {example!r}.")
+    metrics = numbers(metrics or {})
     drawn = model.config.estimator is not None
     if drawn:
         pictures = [tree.to_svg() for tree in parse(model, tokenizer, texts)]
         picture = pictures[0] if len(pictures) == 1 else side_by_side([pictures], [""] * len(pictures))
         (folder / "tree.svg").write_text(picture, encoding="utf-8")
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        metadata=_metadata(name, task, task_name, dataset, metrics or {}, split, base_model, language, license),
+        metadata=_metadata(name, task, task_name, dataset, metrics, split, base_model, language, license, tags),
         name=name,
         summary=_summary(model, does, base_model),
         example=f"![{' '.join(texts)}](tree.svg)" if drawn else "",
         usage=_usage(task, name, texts, drawn),
         structure=_structure(model),
         training=_training(dataset, training),
-        results=_results(metrics or {}, split),
+        results=_results(metrics, split),
+        learned=LEARNED[supervised],
         words=_words(model),
     )
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def task_of(model: PreTrainedModel) -> tuple[str, str, str]:
+    """The task as the Hub names it, in words, and in a verb."""
+    kind = type(model).__name__
+    if kind not in TASKS:
+        raise ValueError(f"`model` must be a latent-tree model, one of {', '.join(TASKS)}, got a {kind}.")
+    return TASKS[kind]
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those that are finite numbers; of dictionaries (a metric for each label), those in them, as `outer_inner`."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}_{inner}": number for inner, number in numbers(value).items()}
+        elif isinstance(value, Real) and math.isfinite(value):
+            found[name] = float(value)
+    return found
 
 
 def _metadata(
@@ -106,8 +142,9 @@ def _metadata(
     metrics: Mapping[str, float],
     split: str,
     base_model: str | None,
-    language: str,
-    license: str,
+    language: str | None,
+    license: str | None,
+    tags: Sequence[str],
 ) -> str:
     results = [
         EvalResult(
@@ -117,7 +154,7 @@ def _metadata(
             dataset_name=dataset or "unknown",
             dataset_split=split,
             metric_type=key,
-            metric_value=round(float(value), 4),
+            metric_value=round(value, 4),
         )
         for key, value in metrics.items()
     ]
@@ -126,7 +163,7 @@ def _metadata(
         license=license,
         library_name="transformers",
         pipeline_tag=task,
-        tags=["hf_latent", "latent-structure", "dependency-trees"],
+        tags=list(dict.fromkeys(["hf_latent", "latent-structure", "dependency-trees", *tags])),
         base_model=base_model,
         datasets=[dataset] if dataset else None,
         metrics=sorted(metrics) or None,
@@ -148,7 +185,7 @@ def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
         return f"This model {does}. It is the baseline without a latent tree, on {encoder}."
     return (
         f"This model {does} through a latent dependency tree on {encoder}: a word is known by itself and by its head in a tree "
-        "that the model finds, and shows. Made with [hf_latent](https://pypi.org/project/hf-latent/)."
+        "that the model finds, and shows. Made with hf_latent."
     )
 
 
@@ -194,10 +231,10 @@ def _results(metrics: Mapping[str, float], split: str) -> str:
 
 
 def _words(model: PreTrainedModel) -> str:
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = model.base_model.longest_text
     if longest is None:
         return "It was tested on single sentences; memory grows with the square of the number of words."
-    return f"Texts of more than {longest} tokens are cut, and their last words have no place in the tree."
+    return f"It takes texts of at most {longest} tokens: pass `truncation=True` to a pipeline to have longer ones cut."
 
 
 def _table(rows: Mapping[str, str]) -> str:
@@ -207,55 +244,85 @@ def _table(rows: Mapping[str, str]) -> str:
 class ModelCardCallback(TrainerCallback):
     """Writes the card when training ends, and in place of the Trainer's own when it publishes the model.
 
-    Its figures are those of the last evaluation of the model as it is.
+    Its figures are those of the last evaluation of the model as it is; with several evaluation sets, of all.
 
     >>> trainer.add_callback(ModelCardCallback(trainer, "A fascinating and fun film .", dataset="stanfordnlp/sst2"))
     >>> trainer.train()
-    >>> trainer.push_to_hub()
+    >>> trainer.push_to_hub(license="mit")
+
+    A card that cannot be written does not end a training run: the reason is logged.
 
     Args:
         trainer: the Trainer, whose `processing_class` is the tokenizer.
         example: a sentence, whose tree is drawn; or, for a model of pairs, two.
         split: the name of the data that the Trainer evaluates on.
-        dataset, base_model, language, license: as [`write_model_card`] takes them.
+        dataset, base_model, language, license, tags, supervised: as [`write_model_card`] takes them.
 
     Raises:
-        ValueError: a Trainer without a tokenizer.
+        ValueError: a Trainer without a tokenizer, or with a model that is not one of ours.
     """
 
     def __init__(self, trainer: Trainer, example: str | Sequence[str], split: str = "validation", **options: Any) -> None:
         if trainer.processing_class is None:
             raise ValueError("The Trainer has no tokenizer: pass it `processing_class=tokenizer`.")
+        task_of(without_adapters(trainer.model))
         self.trainer, self.example, self.split, self.options = trainer, example, split, options
         self.metrics: dict[str, float] = {}
+        self.step = -1
         trainer.create_model_card = self.write
 
-    def write(self, **_: Any) -> None:
-        """Writes the card into the Trainer's output folder. (What the Trainer would have it say is known here already.)"""
+    def write(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        finetuned_from: str | None = None,
+        dataset: str | None = None,
+        **_: Any,
+    ) -> None:
+        """Writes the card into the Trainer's output folder; takes what `Trainer.create_model_card` takes."""
         trainer = self.trainer
         if not trainer.is_world_process_zero():
             return
+        given = {"language": language, "license": license, "base_model": finetuned_from, "dataset": dataset}
+        given["tags"] = [tags] if isinstance(tags, str) else tags  # type: ignore[assignment]
+        options = {**self.options, **{name: value for name, value in given.items() if value is not None}}
         write_model_card(
             trainer.args.output_dir,
             trainer.accelerator.unwrap_model(trainer.model),
             trainer.processing_class,
-            trainer.args.hub_model_id or Path(trainer.args.output_dir).name,
+            getattr(trainer, "hub_model_id", None) or trainer.args.hub_model_id or Path(trainer.args.output_dir).name,
             self.example,
             metrics=self.metrics,
             split=self.split,
             training=trainer.args,
-            **self.options,
+            **options,
         )
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs) -> None:
-        names = {key: key.removeprefix("eval_") for key in metrics or {}}
-        self.metrics = {name: metrics[key] for key, name in names.items() if name not in NOT_QUALITY}
+        found = _of_evaluation(metrics or {})
+        if found:  # and not, say, of a test, with another prefix
+            self.metrics = {**self.metrics, **found} if self.step == state.global_step else found
+            self.step = state.global_step
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         if args.load_best_model_at_end and state.best_global_step is not None:
-            best = [entry for entry in state.log_history if entry["step"] == state.best_global_step and "eval_loss" in entry]
-            self.on_evaluate(args, state, control, metrics={k: v for k, v in best[-1].items() if k.startswith("eval_")})
-        self.write()
+            logged = [_of_evaluation(entry) for entry in state.log_history if entry["step"] == state.best_global_step]
+            self.metrics = {name: value for found in logged for name, value in found.items()} or self.metrics
+            self.step = state.global_step
+        try:
+            self.write()
+        except Exception:
+            logger.exception("The model card could not be written; the model itself is not affected.")
+
+
+def _of_evaluation(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of an evaluation by their names without the Trainer's prefix."""
+    return {
+        name.removeprefix("eval_"): value
+        for name, value in metrics.items()
+        if name.startswith("eval_") and not name.endswith(NOT_QUALITY)
+    }
 
 
 __all__ = ["ModelCardCallback", "write_model_card"]

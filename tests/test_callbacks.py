@@ -43,12 +43,23 @@ def test_tree_statistics_are_logged_at_each_evaluation(tiny_bert, wordpiece, tmp
     assert all(0 <= entry["trees/entropy"] <= math.log(9) for entry in logged)
 
 
+def test_several_evaluation_sets_are_looked_at_once(tiny_bert, wordpiece, tmp_path):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="marginals")
+    trainer = new_trainer(model, wordpiece, tmp_path)
+    trainer.eval_dataset = {"one": trainer.eval_dataset, "two": trainer.eval_dataset}
+    trainer.add_callback(TreeStatisticsCallback(trainer, TEXTS))
+    trainer.train()
+    assert len([entry for entry in trainer.state.log_history if "trees/depth" in entry]) == 3
+
+
 def test_what_it_needs(tiny_bert, wordpiece, tmp_path):
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
     with pytest.raises(ValueError, match="has no tokenizer: pass it `processing_class=tokenizer`"):
         TreeStatisticsCallback(new_trainer(model, wordpiece, tmp_path, processing_class=None), TEXTS)
     with pytest.raises(ValueError, match="must be a list of sentences"):
         TreeStatisticsCallback(new_trainer(model, wordpiece, tmp_path), "a film")
+    with pytest.raises(ValueError, match="must be a list of sentences"):
+        TreeStatisticsCallback(new_trainer(model, wordpiece, tmp_path), ["", " "])
     plain = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator=None)
     with pytest.raises(ValueError, match="no latent tree"):
         TreeStatisticsCallback(new_trainer(plain, wordpiece, tmp_path), TEXTS)

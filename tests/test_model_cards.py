@@ -28,7 +28,7 @@ def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, model
         model,
         wordpiece,
         "someone/trees",
-        "a good film",
+        ["a good film", "a film"] if model_class is LatentTreeForPairClassification else "a good film",
         dataset="stanfordnlp/sst2",
         metrics={"accuracy": 0.83216},
         training=TrainingArguments(tmp_path, learning_rate=3e-4),
@@ -40,7 +40,7 @@ def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, model
     assert card.data.base_model == "google-bert/bert-base-uncased"
     assert card.data.eval_results[0].metric_value == 0.8322
     assert card.data.eval_results[0].dataset_type == "stanfordnlp/sst2"
-    for part in ("| its `step_size` | `0.5` |", "| learning_rate | 0.0003 |", "| accuracy | 0.8322 |", "more than 40 tokens"):
+    for part in ("| its `step_size` | `0.5` |", "| learning_rate | 0.0003 |", "| accuracy | 0.8322 |", "at most 40 tokens"):
         assert part in text, part
     assert "$" not in text
     assert (tmp_path / "tree.svg").read_text(encoding="utf-8").startswith("<svg")
@@ -94,6 +94,58 @@ def test_a_trainer_without_a_tokenizer(tiny_bert, wordpiece, tmp_path):
     trainer.processing_class = None
     with pytest.raises(ValueError, match="pass it `processing_class=tokenizer`"):
         ModelCardCallback(trainer, "a film")
+
+
+def test_metrics_of_all_kinds_and_of_several_evaluation_sets(tiny_bert, wordpiece, tmp_path):
+    """Dictionaries (as seqeval has them), NaN, and two sets, of which the best model is chosen by one."""
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="marginals")
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True, "num_train_epochs": 2}
+    trainer = trainer_of(model, wordpiece, tmp_path, metric_for_best_model="one_loss", **options)
+    trainer.eval_dataset = {"one": trainer.eval_dataset, "two": trainer.eval_dataset}
+    trainer.compute_metrics = lambda _: {"LOC": {"f1": 0.5, "number": 2}, "nothing": float("nan"), "text": "long"}
+    trainer.add_callback(ModelCardCallback(trainer, "a very good film ."))
+    trainer.train()
+    card = ModelCard.load(tmp_path / "README.md")
+    names = {result.metric_type for result in card.data.eval_results}
+    assert names == {f"{split}_{name}" for split in ("one", "two") for name in ("loss", "LOC_f1", "LOC_number")}
+    assert problems(str(card)) == []
+
+
+def test_what_a_card_says_is_what_was_said(tiny_bert, wordpiece, tmp_path):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
+    trainer = trainer_of(model, wordpiece, tmp_path)
+    callback = ModelCardCallback(trainer, "a film")
+    trainer.add_callback(callback)
+    trainer.evaluate()
+    trainer.predict(trainer.eval_dataset)
+    trainer.evaluate(metric_key_prefix="test")
+    assert set(callback.metrics) == {"loss"}
+    trainer.create_model_card()
+    assert ModelCard.load(tmp_path / "README.md").data.license is None
+    trainer.create_model_card(license="mit", language="de", tags="films", dataset="imdb", finetuned_from="bert-base-uncased")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.language, data.datasets, data.base_model) == ("mit", "de", ["imdb"], "bert-base-uncased")
+    assert "films" in data.tags
+    trainer.hub_model_id = "someone/out"  # as `trainer.push_to_hub` finds it out
+    trainer.create_model_card()
+    assert 'model="someone/out"' in (tmp_path / "README.md").read_text()
+    known = write_model_card(tmp_path, model, wordpiece, "trees", "a film", supervised=True).read_text()
+    assert "Gold trees were learned from" in known
+    assert "No tree was shown" not in known
+
+
+def test_an_example_that_the_model_does_not_take(tiny_bert, wordpiece, tmp_path):
+    pairs = LatentTreeForPairClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
+    with pytest.raises(ValueError, match="`example` must be one sentence, or two for a model of pairs"):
+        write_model_card(tmp_path, pairs, wordpiece, "pairs", "a film")
+
+
+def test_a_card_that_fails_does_not_lose_the_run(tiny_bert, wordpiece, tmp_path, caplog):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
+    trainer = trainer_of(model, wordpiece, tmp_path, max_steps=1)
+    trainer.add_callback(ModelCardCallback(trainer, ["two", "sentences"]))
+    trainer.train()
+    assert "The model card could not be written" in caplog.text
 
 
 CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))

@@ -223,6 +223,10 @@ def test_a_decoder_that_sees_embeddings_sees_no_context(tiny_bert, wordpiece):
 def test_options_that_do_not_exist(tiny_bert, wordpiece):
     with pytest.raises(TypeError, match=r"Unknown option 'estimater'.*estimator"):
         LatentTreeModel.from_encoder(tiny_bert, wordpiece, estimater="spigot")
+    with pytest.raises(TypeError, match=r"Unknown option 'dtype'.*load it with `AutoModel.from_pretrained`"):
+        LatentTreeModel.from_encoder(tiny_bert, wordpiece, dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match="`encoder` must be a name, a folder or a model of transformers, got a Linear"):
+        LatentTreeModel.from_encoder(torch.nn.Linear(2, 2), wordpiece)
     with pytest.raises(ValueError, match="Unknown estimator 'spigott'"):
         LatentTreeModel.from_encoder(tiny_bert, wordpiece, estimator="spigott")
     with pytest.raises(ValueError, match="Unknown `arc_scorer` 'cubic'"):
@@ -373,3 +377,38 @@ def test_a_model_of_a_newer_format(model, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(Exception, match=r"saved by a newer hf_latent \(format 99.*pip install --upgrade hf_latent"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
+
+
+def test_another_estimator_when_it_is_loaded(tiny_bert, wordpiece, tmp_path):
+    options = {"step_size": 0.3}
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator_options=options)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=r"has no option 'step_size'.*Pass `estimator_options` \(or None\)"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals", estimator_options=None)
+    assert loaded.base_model.tree.estimator.name == "marginals"
+
+
+def test_the_base_model_of_a_saved_classifier_misses_nothing(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    _, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["unexpected_keys"]
+    assert not info["missing_keys"]
+
+
+def test_weights_that_are_kept_on_the_disk(model, wordpiece, tmp_path):
+    from hf_latent.trees import parse
+
+    model.save_pretrained(tmp_path / "saved")
+    expected = parse(model, wordpiece, TEXTS[:3])
+    devices = {
+        "latent_tree.encoder": "disk",
+        "latent_tree.tree": "cpu",
+        "latent_tree.heads": "cpu",
+        "latent_tree.token_kinds": "cpu",
+    }
+    devices |= {"decoder": "cpu", "pooling": "cpu", "classifier": "cpu"}
+    loaded = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "saved", device_map=devices, offload_folder=tmp_path / "offloaded"
+    )
+    assert parse(loaded, wordpiece, TEXTS[:3]) == expected

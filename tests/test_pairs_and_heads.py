@@ -134,6 +134,12 @@ def test_where_the_second_sentence_begins():
     marked = torch.tensor([[-1, 0, -1, 1, -1, 2, -1]])  # a special token within the first sentence
     types = torch.tensor([[0, 0, 0, 0, 0, 1, 1]])
     assert split_pairs(marked, types)[0].tolist() == [[-1, 0, -1, 1, -1, -1, -1], [-1, -1, -1, -1, -1, 0, -1]]
+    # A sentence without words, where the tokenizer tells which it is.
+    alone = torch.tensor([[-1, 0, 1, -1, -1], [-1, -1, 0, 1, -1]])
+    types = torch.tensor([[0, 0, 0, 0, 1], [0, 0, 1, 1, 1]])
+    assert (split_pairs(alone, types) >= 0).sum(2).tolist() == [[2, 0], [0, 2]]
+    with pytest.raises(ValueError, match=r"Row 0 .* not a pair"):
+        split_pairs(alone, None)
     with pytest.raises(ValueError, match=r"Row 0 .* not a pair"):
         split_pairs(marked, None)
     with pytest.raises(ValueError, match=r"Row 1 .* not a pair"):

@@ -43,6 +43,11 @@ def test_parsing_one_text_and_lists_of_words(folder):
         parser("a film", top_k=2)
 
 
+def test_long_texts_are_cut_to_what_the_encoder_takes(folder):
+    found = pipeline("latent-tree-parsing", model=str(folder), device="cpu")("good " * 60)
+    assert len(found["words"]) == 38  # of 40 positions, two are for special tokens
+
+
 def test_parsing_with_any_of_our_models_and_no_other(tiny_bert, wordpiece):
     tagger = LatentTreeForTokenClassification.from_encoder(tiny_bert, wordpiece, num_labels=2)
     assert pipeline("latent-tree-parsing", model=tagger, tokenizer=wordpiece, device="cpu")("a film")["words"] == ["a", "film"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from transformers import (
     EarlyStoppingCallback,
     Trainer,
     TrainingArguments,
+    pipeline,
 )
 
-from hf_latent import LatentTreeForSequenceClassification
+from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback
+from hf_latent.model_cards import ModelCardCallback
+from hf_latent.trees import parse
 
 # A run that saves as it goes, and goes on from the last checkpoint where it finds one.
 SCRIPT = """
@@ -267,14 +271,21 @@ def test_lora_on_the_encoder_with_the_parser_trained_in_full(tiny_bert, wordpiec
     assert any("scorer.bilinear" in name for name in trainable)
     assert not any("encoder" in name and "lora" not in name for name in trainable)
     trainer = trainer_of(adapted, wordpiece, tmp_path / "out", num_train_epochs=15)
+    trainer.add_callback(TreeStatisticsCallback(trainer, TEXTS))
+    trainer.add_callback(ModelCardCallback(trainer, "a very good film ."))
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     assert trainer.evaluate()["eval_loss"] < 0.7 * before
+    assert any("trees/depth" in entry for entry in trainer.state.log_history)
+    assert (tmp_path / "out" / "tree.svg").is_file()
     adapted.save_pretrained(tmp_path / "adapter")
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     inputs = wordpiece(TEXTS[:4], padding=True, return_tensors="pt")
     torch.testing.assert_close(loaded(**inputs).logits, adapted.eval()(**inputs).logits)
+    trees = parse(adapted, wordpiece, TEXTS[:4])
+    served = pipeline("latent-tree-parsing", model=adapted, tokenizer=wordpiece, device="cpu")(TEXTS[:4])
+    assert [list(tree.heads) for tree in trees] == [one["heads"] for one in served]
 
 
 def test_a_frozen_encoder(tiny_bert, wordpiece, tmp_path):
@@ -303,3 +314,23 @@ def test_what_an_estimator_carries_over_is_saved_with_the_weights(tiny_bert, wor
     loaded(**inputs, labels=labels)
     assert not torch.equal(loaded.base_model.tree.estimator_state, state)
     assert type(model).from_pretrained(None, config=model.config, state_dict={}).base_model.tree.estimator_state.isnan()
+
+
+def test_a_loss_that_leaves_the_tree_out_is_told(tiny_bert, wordpiece):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="spigot_ce").train()
+    inputs, labels = wordpiece(TEXTS, padding=True, return_tensors="pt"), torch.tensor([1, 0, 0, 1] * 4)
+    for with_the_tree in (True, False):
+        output = model(**inputs, labels=labels)
+        loss = torch.nn.functional.cross_entropy(output.logits, labels)
+        (loss + output.latent_loss.mean() if with_the_tree else loss).backward()
+    with pytest.warns(UserWarning, match="the tree learned nothing.*add `output.latent_loss.mean"):
+        model(**inputs, labels=labels).loss.backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(**inputs, labels=labels)
+
+
+def test_labels_that_the_trainer_takes_away(tiny_bert, wordpiece, tmp_path):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="spigot_ce")
+    with pytest.raises(ValueError, match="It does so for `label_smoothing_factor`"):
+        trainer_of(model, wordpiece, tmp_path, label_smoothing_factor=0.1).train()

@@ -1,4 +1,4 @@
-"""What a latent tree costs in training: milliseconds a step for each estimator, over the same network without a tree.
+r"""What a latent tree costs in training: milliseconds a step for each estimator, over the same network without a tree.
 
     python examples/benchmarks/training_step.py --sentences sst2/train.tsv --pairs SICK_train.txt \
         --pair_columns sentence_A sentence_B entailment_judgment --word_vectors glove.6B.100d.txt.gz \

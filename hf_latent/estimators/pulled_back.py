@@ -29,7 +29,7 @@ from hf_latent.estimators.estimator import (
     register_estimator,
 )
 from hf_latent.estimators.straight_through import spigot, ste_identity
-from hf_latent.estimators.task_losses import gradient_of
+from hf_latent.estimators.task_losses import HINT, gradient_of
 from hf_latent.inference.checks import check_count
 from hf_latent.structures import Structure
 
@@ -128,6 +128,6 @@ class PulledBack(Estimator):
             raise ValueError(
                 f"Estimator {self.name!r} with {self.num_steps} inner step(s) needs a `task_loss` (for a model: `labels`) in "
                 "training, since it optimizes the downstream loss in its forward pass. Pass one, call `model.eval()` for "
-                "inference, or use 'ste_identity' or 'spigot' with one step, or a relaxation."
+                f"inference, or use 'ste_identity' or 'spigot' with one step, or a relaxation. {HINT}"
             )
         return one_step(structure, scores, lengths, self.step_size)

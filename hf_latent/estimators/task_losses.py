@@ -5,6 +5,12 @@ from torch import Tensor
 
 from hf_latent.estimators.estimator import TaskLoss
 
+# What takes the labels away before a model of transformers sees them.
+HINT = (
+    "(Did a Trainer take the labels away? It does so for `label_smoothing_factor` and `compute_loss_func`, and so does a loss "
+    "of your own that pops them: pass them to the model all the same, and add `output.latent_loss.mean()` to your loss.)"
+)
+
 
 def needs_task_loss(name: str, task_loss: TaskLoss | None) -> TaskLoss:
     """`task_loss`, or an error that says what to do without one."""
@@ -12,7 +18,7 @@ def needs_task_loss(name: str, task_loss: TaskLoss | None) -> TaskLoss:
         raise ValueError(
             f"Estimator {name!r} needs a `task_loss` (for a model: `labels`) in training, since it looks at the downstream "
             "loss in its forward pass. Pass one, call `model.eval()` for inference, or use an estimator that needs none, such "
-            "as 'ste_marginals' or a relaxation."
+            f"as 'ste_marginals' or a relaxation. {HINT}"
         )
     return task_loss
 

@@ -28,7 +28,7 @@ class LatentTreeLayer(nn.Module):
     """A latent dependency tree over word vectors, learned from the loss of whatever comes after it.
 
     ```python
-    self.tree, self.heads = LatentTreeLayer(64, estimator="spigot"), HeadAveraging(64)
+    self.tree, self.heads = LatentTreeLayer(64, estimator="spigot_eg"), HeadAveraging(64)
     ...
     decode = lambda arcs: self.output(self.heads(words, arcs).mean(1))
     tree = self.tree(words, lengths, lambda arcs: cross_entropy(decode(arcs), labels, reduction="none"))

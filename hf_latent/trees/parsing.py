@@ -34,6 +34,7 @@ def parse(
     Raises:
         ValueError: a model without a tree (`estimator=None`); lists of words, of which one has no token.
     """
+    model = without_adapters(model)
     if model.config.estimator is None:
         raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
     if isinstance(texts, str):
@@ -61,19 +62,27 @@ def _parse_batch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
 ) -> list[Tree]:
     encoded, word_ids, words = encode(model, tokenizer, batch, are_split)
-    heads, output = parse_tokens(model, encoded.to(model.device), word_ids.to(model.device))
+    device = model.base_model.token_kinds.device
+    heads, output = parse_tokens(model, encoded.to(device), word_ids.to(device))
     arcs = output.arcs.float().cpu()
     return [tree_of(own, heads[row], arcs[row]) for row, own in enumerate(words)]
+
+
+def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """Of a model that PEFT has wrapped, the model itself, with its adapters in place."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def encode(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
 ) -> tuple[BatchEncoding, Tensor, list[list[str]]]:
     """What the model takes for these texts, the word of each token `(batch, tokens)`, and the words."""
+    longest = model.base_model.longest_text
     encoded = tokenizer(
         batch,
         padding=True,
         truncation=True,
+        max_length=None if longest is None else min(longest, tokenizer.model_max_length),
         return_tensors="pt",
         return_offsets_mapping=True,
         is_split_into_words=are_split,
@@ -85,7 +94,8 @@ def encode(
         for text, own in zip(batch, found, strict=True):
             _check_words(text, own)
         return encoded, torch.tensor(found, dtype=torch.long).view(len(batch), -1), [list(text) for text in batch]
-    on_device = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    device = model.base_model.token_kinds.device  # also where weights are kept elsewhere until they are needed
+    on_device = {name: encoded[name].to(device) for name in ("input_ids", "attention_mask")}
     word_ids = model.base_model.find_words(**on_device).cpu()
     words = [_words_of_text(str(text), offsets[row], word_ids[row]) for row, text in enumerate(batch)]
     return encoded, word_ids, words

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, Pipeline
+from transformers import AutoModel, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_latent.trees.parsing import encode, parse_tokens, tree_of
+from hf_latent.trees.parsing import encode, parse_tokens, tree_of, without_adapters
 
 
 class LatentTreeParsingPipeline(Pipeline):
@@ -29,6 +29,7 @@ class LatentTreeParsingPipeline(Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.model: PreTrainedModel = without_adapters(self.model)
         if getattr(self.model.config, "model_type", None) != "latent_tree":
             raise ValueError(
                 f"The pipeline 'latent-tree-parsing' needs a latent-tree model, got a {type(self.model).__name__}. Put a tree "

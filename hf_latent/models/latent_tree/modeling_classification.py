@@ -1,5 +1,6 @@
 """Classification of sentences, of pairs of sentences, and of tokens, through latent trees."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.latent_tree = LatentTreeModel(config)
+        self._reached: set[str] = set()  # by the last backward pass
 
     def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
         """What is classified, from words beside their heads, their number, and the word of each token."""
@@ -61,6 +63,18 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         if word_ids.dim() != 2:
             raise ValueError(f"`word_ids` must have shape (batch, tokens), got {tuple(word_ids.shape)}.")
         return word_ids
+
+    def _watch(self, logits: Tensor, latent_loss: Tensor) -> None:
+        """Warns of losses that are computed from the logits alone, by which the latent tree learns nothing."""
+        if self._reached == {"logits"}:
+            warnings.warn(
+                "The last loss did not have that of the latent tree in it: the tree learned nothing. Use `output.loss`, "
+                "or add `output.latent_loss.mean()` to a loss of your own.",
+                stacklevel=3,
+            )
+        self._reached = reached = set[str]()
+        logits.register_hook(lambda _: reached.add("logits"))
+        latent_loss.register_hook(lambda _: reached.add("latent_loss"))
 
     @can_return_tuple
     def forward(
@@ -80,7 +94,8 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         Args:
             labels: `(batch,)` class numbers; `(batch,)` or `(batch, num_labels)` values for regression
                 (`problem_type="regression"`, or `num_labels=1`); `(batch, num_labels)` 0/1 floats for several labels. Of
-                tokens, `(batch, tokens)` class numbers. -100 is ignored.
+                tokens, `(batch, tokens)` class numbers. -100 is ignored. With a loss of your own, pass them all the same, and
+                add `output.latent_loss.mean()` to it, which trains the tree.
             num_items_in_batch: what the loss is divided by in place of the number of examples (or tokens); the Trainer's.
             The rest is that of [`LatentTreeModel`].
         """
@@ -106,9 +121,12 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         )
         assert output.last_hidden_state is not None
         assert output.num_words is not None
-        # Without a tree, they come from the encoder, which may be of another precision.
-        words = output.last_hidden_state.to(self.classifier.weight.dtype)
+        words = output.last_hidden_state
+        if output.arcs is None:  # then they come from the encoder, which may be of another precision
+            words = words.to(self.classifier.weight.dtype)
         logits = self.logits(words, output.num_words, own_word_ids)
+        if output.latent_loss is not None and output.latent_loss.requires_grad and logits.requires_grad and sees_values():
+            self._watch(logits, output.latent_loss)
         loss = output.loss
         if labels is not None:
             losses = self.example_losses(logits, labels, self.config)
@@ -227,9 +245,12 @@ def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         told = (token_type_ids == 1).any(1, keepdim=True)
         second = torch.where(told, token_type_ids == 1, second)
         starts = starts & ~told
+        is_known = told[:, 0]
+    else:
+        is_known = torch.zeros(len(word_ids), dtype=torch.bool, device=word_ids.device)
     if sees_values():
-        gaps = starts.sum(1)
-        wrong = (gaps > 2) | ((second & is_word).sum(1) == 0) | ((~second & is_word).sum(1) == 0)
+        one_alone = ((second & is_word).sum(1) == 0) | ((~second & is_word).sum(1) == 0)
+        wrong = (starts.sum(1) > 2) | (one_alone & ~is_known)
         if wrong.any():
             raise ValueError(
                 f"Row {int(wrong.nonzero()[0])} of the batch is not a pair of sentences, each with a word in it. Encode pairs "

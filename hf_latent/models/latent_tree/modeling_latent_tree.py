@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
-from hf_latent.estimators import get_estimator
+from hf_latent.estimators import Estimator, get_estimator
 from hf_latent.inference.checks import sees_values
 from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
@@ -127,10 +127,18 @@ class LatentTreePreTrainedModel(PreTrainedModel):
             ValueError: a tokenizer that does not fit the encoder, or does not mark words.
         """
         known = {field.name for field in fields(LatentTreeConfig)} | {"num_labels"}
-        known -= {"text_config", "transformers_version", "architectures"}
+        known -= {"text_config", "transformers_version", "architectures", "dtype"}
         for option in options:
             if option not in known:
-                raise TypeError(f"Unknown option {option!r}. LatentTreeConfig takes: {', '.join(sorted(known))}.")
+                raise TypeError(
+                    f"Unknown option {option!r}. LatentTreeConfig takes: {', '.join(sorted(known))}. (As for how the "
+                    "encoder is loaded: load it with `AutoModel.from_pretrained`, and pass it.)"
+                )
+        if not isinstance(encoder, str | os.PathLike | PreTrainedModel):
+            raise TypeError(
+                f"`encoder` must be a name, a folder or a model of transformers, got a {type(encoder).__name__}. Put the tree "
+                "on first, and adapters on the whole."
+            )
         if not isinstance(encoder, PreTrainedModel):
             tokenizer = encoder if tokenizer is None else tokenizer
             encoder = AutoModel.from_pretrained(encoder)
@@ -151,6 +159,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
     """Encoder, words out of sub-words, and a latent tree over them: each word comes out beside its head."""
 
     token_kinds: Tensor
+    # What stands above this model in others; loaded alone, it does not miss it.
+    _keys_to_ignore_on_load_unexpected = [r"^(decoder|pooling|comparison|classifier)\."]
 
     def __init__(self, config: LatentTreeConfig) -> None:
         super().__init__(config)
@@ -165,7 +175,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 config.hidden_size,
                 arc_scorer=config.arc_scorer,
                 structure=DependencyTree(config.projective, config.single_root),
-                estimator=get_estimator(config.estimator, **(config.estimator_options or {})),
+                estimator=_new_estimator(config),
                 argmax_at_evaluation=config.argmax_at_evaluation,
                 arc_size=config.arc_size,
                 dropout=config.dropout,
@@ -268,16 +278,21 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         takes_positions = "position_ids" in signature(self.encoder.forward).parameters
         return takes_positions and getattr(getattr(self.encoder, "embeddings", None), "padding_idx", None) is None
 
-    def _check_length(self, tokens: Tensor | None) -> None:
-        """Raises where there are more tokens than the encoder has positions for, which would end in an index error."""
+    @property
+    def longest_text(self) -> int | None:
+        """The number of tokens that the encoder has positions for; None where there is no limit."""
         embeddings = getattr(self.encoder, "embeddings", self.encoder)
         table = getattr(embeddings, "position_embeddings", getattr(embeddings, "wpe", None))
-        if tokens is None or not isinstance(table, nn.Embedding):
-            return
+        if not isinstance(table, nn.Embedding):
+            return None
         # RoBERTa and its like leave the positions up to that of the padding unused.
         padding = getattr(embeddings, "padding_idx", None)
-        most = table.num_embeddings - (0 if padding is None else padding + 1)
-        if tokens.shape[1] > most:
+        return table.num_embeddings - (0 if padding is None else padding + 1)
+
+    def _check_length(self, tokens: Tensor | None) -> None:
+        """Raises where there are more tokens than the encoder has positions for, which would end in an index error."""
+        most = self.longest_text
+        if tokens is not None and most is not None and tokens.shape[1] > most:
             raise ValueError(
                 f"The text has {tokens.shape[1]} tokens, and the encoder has positions for {most}. Cut it with "
                 f"`tokenizer(..., truncation=True, max_length={most})`."
@@ -293,6 +308,14 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
             )
         return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
+
+
+def _new_estimator(config: LatentTreeConfig) -> Estimator:
+    assert config.estimator is not None
+    try:
+        return get_estimator(config.estimator, **(config.estimator_options or {}))
+    except TypeError as error:
+        raise TypeError(f"{error} Pass `estimator_options` (or None) that go with the `estimator`.") from None
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
