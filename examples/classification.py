@@ -168,13 +168,14 @@ def number_labels(data: datasets.DatasetDict) -> tuple[datasets.DatasetDict, lis
 
 
 def load_encoder(
-    arguments: ModelArguments, data: datasets.DatasetDict, pairs: bool
+    arguments: ModelArguments, data: datasets.DatasetDict, pairs: bool, **tokenizer_options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The encoder that was asked for, and its tokenizer."""
+    """The encoder that was asked for, and its tokenizer; the options are for that of a pretrained one."""
     if (arguments.encoder is None) == (arguments.word_vectors is None):
         raise SystemExit("Pass either --encoder (a pretrained transformer) or --word_vectors (for a BiLSTM).")
     if arguments.encoder is not None:
-        return AutoModel.from_pretrained(arguments.encoder), AutoTokenizer.from_pretrained(arguments.encoder)
+        encoder = AutoModel.from_pretrained(arguments.encoder)
+        return encoder, AutoTokenizer.from_pretrained(arguments.encoder, **tokenizer_options)
     split = pre_tokenizers.BertPreTokenizer() if arguments.split_punctuation else pre_tokenizers.WhitespaceSplit()
     texts = (text.lower() for part in data.values() for column in TEXTS[: 1 + pairs] for text in part[column])
     return BiLstmModel.from_word_vectors(

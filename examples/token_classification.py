@@ -150,7 +150,7 @@ def main() -> None:
     data_arguments, model_arguments, arguments = parser.parse_args_into_dataclasses()
     set_seed(arguments.seed)
     data, names = number_labels_of_words(read_data(data_arguments))
-    encoder, tokenizer = load_encoder(model_arguments, data, pairs=False)
+    encoder, tokenizer = load_encoder(model_arguments, data, pairs=False, add_prefix_space=True)
     model = new_model(LatentTreeForTokenClassification, encoder, tokenizer, names, model_arguments)
     encoded = {split: encode(part, tokenizer, data_arguments.max_length) for split, part in data.items()}
     trainer = Trainer(

@@ -191,8 +191,9 @@ def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
 
 def _usage(task: str, name: str, texts: Sequence[str], has_tree: bool) -> str:
     shown = [json.dumps(text, ensure_ascii=False) for text in texts]
-    given = shown[0] if len(shown) == 1 else f'{{"text": {shown[0]}, "text_pair": {shown[1]}}}'
-    lines = [f'print(pipeline("{task}", model="{name}")({given}))'] if task != "feature-extraction" else []
+    lines = [] if len(shown) == 1 else [f'pair = {{"text": {shown[0]}, "text_pair": {shown[1]}}}']
+    if task != "feature-extraction":
+        lines.append(f'print(pipeline("{task}", model="{name}")({shown[0] if len(shown) == 1 else "pair"}))')
     if has_tree:
         lines.append(f'print(pipeline("latent-tree-parsing", model="{name}")({shown[0]})["tree"].to_text())')
     return "\n".join(lines)

@@ -1,6 +1,8 @@
 """A sentence and its tree."""
 
+import base64
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import torch
@@ -80,4 +82,7 @@ class Tree:
         drawing.write_png(self.to_svg(gold), path, zoom)
 
     def _repr_html_(self) -> str:
-        return f'<div style="overflow-x:auto">{self.to_svg()}</div>'
+        # As an image, since pages that show notebooks take drawings out of their HTML.
+        data = base64.b64encode(self.to_svg().encode()).decode()
+        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(" ".join(self.words))}" style="max-width: none">'
+        return f'<div style="overflow-x: auto">{image}</div>'
