@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="what it is called, as owner/name on the Hub")
     parser.add_argument("--example", nargs="+", required=True, help="a sentence, whose tree is drawn; of pairs, two")
     parser.add_argument("--dataset", help="the name on the Hub of the data that it was trained on")
-    parser.add_argument("--license", default="apache-2.0")
+    parser.add_argument("--license", help="as the Hub names it, such as apache-2.0")
+    parser.add_argument("--supervised", action="store_true", help="gold trees were learned from")
     parser.add_argument("--output_dir", type=Path, help="by default, the folder of the model")
     arguments = parser.parse_args()
     config_file, results_file = arguments.model / "config.json", arguments.model / "results.json"
@@ -46,6 +47,7 @@ def main() -> None:
         split=split,
         training=torch.load(training_file, weights_only=False) if training_file.is_file() else None,
         license=arguments.license,
+        supervised=arguments.supervised,
     )
     print(f"The card is {path}.")
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_training import TEXTS, trainer_of
+from test_training import NEW_MODULES, TEXTS, trainer_of
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertModel
 
 from hf_latent import LatentTreeForSequenceClassification
@@ -89,7 +89,7 @@ def test_lora_on_a_quantized_encoder(encoder_folder, wordpiece, tmp_path, quanti
     config = peft.LoraConfig(
         r=4,
         target_modules=["query", "value"],
-        modules_to_save=["latent_tree.tree", "latent_tree.heads", "decoder", "pooling", "classifier"],
+        modules_to_save=NEW_MODULES,
     )
     adapted = peft.get_peft_model(model, config)
     trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}

@@ -159,6 +159,8 @@ def test_the_configuration_for_fsdp_wraps_layers_and_trees(tiny_bert, wordpiece,
     }
 
 
+# All that stands outside the encoder, as the README names it for LoRA.
+NEW_MODULES = ["latent_tree.tree", "latent_tree.heads", "decoder", "pooling", "classifier"]
 TEXTS = ["a very good film .", "not unwatchable", "bad", "a good , very good unwatchable film ."] * 4
 
 
@@ -263,7 +265,7 @@ def test_lora_on_the_encoder_with_the_parser_trained_in_full(tiny_bert, wordpiec
     config = peft.LoraConfig(
         r=4,
         target_modules=["query", "value"],
-        modules_to_save=["latent_tree.tree", "latent_tree.heads", "decoder", "pooling", "classifier"],
+        modules_to_save=NEW_MODULES,
     )
     adapted = peft.get_peft_model(model, config)
     trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
