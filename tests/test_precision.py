@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_training import NEW_MODULES, TEXTS, trainer_of
+from test_training import TEXTS, trainer_of, with_lora
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertModel
 
 from hf_latent import LatentTreeForSequenceClassification
@@ -83,18 +83,10 @@ def test_quantized_when_it_is_loaded(encoder_folder, wordpiece, tmp_path, quanti
 
 
 def test_lora_on_a_quantized_encoder(encoder_folder, wordpiece, tmp_path, quantization):
-    peft = pytest.importorskip("peft")
+    pytest.importorskip("peft")
     encoder = AutoModel.from_pretrained(encoder_folder, quantization_config=quantization)
     model = LatentTreeForSequenceClassification.from_encoder(encoder, wordpiece, num_labels=2, estimator="spigot")
-    config = peft.LoraConfig(
-        r=4,
-        target_modules=["query", "value"],
-        modules_to_save=NEW_MODULES,
-    )
-    adapted = peft.get_peft_model(model, config)
-    trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
-    assert any("lora_A" in name for name in trainable)
-    assert not any("encoder" in name and "lora" not in name for name in trainable)
+    adapted = with_lora(model)
     # (Evaluated first, 4-bit layers on a CPU take no gradient afterwards.)
     trainer = trainer_of(adapted, wordpiece, tmp_path / "out", num_train_epochs=10, logging_steps=2)
     trainer.train()

@@ -255,23 +255,25 @@ def test_compiled_by_the_trainer(tiny_bert, wordpiece, tmp_path, estimator):
         torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-4)
 
 
-def test_lora_on_the_encoder_with_the_parser_trained_in_full(tiny_bert, wordpiece, tmp_path):
-    peft = pytest.importorskip("peft")
-    tiny_bert.save_pretrained(tmp_path / "encoder")
-    torch.manual_seed(3)
-    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="spigot")
-    model.save_pretrained(tmp_path / "base")
-    # All that is new stands outside the encoder, and is trained in full.
-    config = peft.LoraConfig(
-        r=4,
-        target_modules=["query", "value"],
-        modules_to_save=NEW_MODULES,
-    )
+def with_lora(model):
+    """LoRA on the encoder; all that is new stands outside it, and is trained in full."""
+    import peft
+
+    config = peft.LoraConfig(r=4, target_modules=["query", "value"], modules_to_save=NEW_MODULES)
     adapted = peft.get_peft_model(model, config)
     trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     assert any("lora_A" in name for name in trainable)
     assert any("scorer.bilinear" in name for name in trainable)
     assert not any("encoder" in name and "lora" not in name for name in trainable)
+    return adapted
+
+
+def test_lora_on_the_encoder_with_the_parser_trained_in_full(tiny_bert, wordpiece, tmp_path):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(3)
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="spigot")
+    model.save_pretrained(tmp_path / "base")
+    adapted = with_lora(model)
     trainer = trainer_of(adapted, wordpiece, tmp_path / "out", num_train_epochs=15)
     trainer.add_callback(TreeStatisticsCallback(trainer, TEXTS))
     trainer.add_callback(ModelCardCallback(trainer, "a very good film ."))
