@@ -174,8 +174,11 @@ def load_encoder(
     if (arguments.encoder is None) == (arguments.word_vectors is None):
         raise SystemExit("Pass either --encoder (a pretrained transformer) or --word_vectors (for a BiLSTM).")
     if arguments.encoder is not None:
-        encoder = AutoModel.from_pretrained(arguments.encoder)
-        return encoder, AutoTokenizer.from_pretrained(arguments.encoder, **tokenizer_options)
+        try:
+            encoder = AutoModel.from_pretrained(arguments.encoder)
+            return encoder, AutoTokenizer.from_pretrained(arguments.encoder, **tokenizer_options)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--encoder {arguments.encoder} cannot be loaded: {error}") from None
     split = pre_tokenizers.BertPreTokenizer() if arguments.split_punctuation else pre_tokenizers.WhitespaceSplit()
     texts = (text.lower() for part in data.values() for column in TEXTS[: 1 + pairs] for text in part[column])
     return BiLstmModel.from_word_vectors(
@@ -197,6 +200,8 @@ def new_model(
     arguments: ModelArguments,
 ) -> PreTrainedModel:
     """The model that was asked for, over this encoder, for labels of these names."""
+    if arguments.estimator not in ("none", *list_estimators()):
+        raise SystemExit(f"--estimator must be 'none' or one of {', '.join(list_estimators())}, got {arguments.estimator!r}.")
     estimator = None if arguments.estimator == "none" else arguments.estimator
     return model_class.from_encoder(
         encoder,

@@ -217,6 +217,10 @@ def test_text_classification_says_what_is_missing(run, files):
         run("text_classification", *arguments(files))
     with pytest.raises(SystemExit, match="Pass --train_file and --validation_file, or --dataset_name"):
         run("text_classification", "--output_dir", files / "out", "--word_vectors", files / "vectors.txt")
+    with pytest.raises(SystemExit, match=r"--estimator must be 'none' or one of blackbox, .*, got 'spigott'"):
+        run("text_classification", *arguments(files, word_vectors=files / "vectors.txt", estimator="spigott"))
+    with pytest.raises(SystemExit, match=r"--encoder .*absent cannot be loaded"):
+        run("text_classification", *arguments(files, encoder=files / "absent"))
     with pytest.raises(SystemExit, match="No file at"):
         run("text_classification", *arguments(files, train_file=files / "absent.tsv", word_vectors=files / "vectors.txt"))
 
