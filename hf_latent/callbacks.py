@@ -59,11 +59,10 @@ class TreeStatisticsCallback(TrainerCallback):
     @torch.no_grad()
     def _look(self, model) -> tuple[list[Tree], list[float]]:
         trees, entropies = [], []
-        device = model.base_model.token_kinds.device
         for start in range(0, len(self.texts), self.batch_size):
             batch = self.texts[start : start + self.batch_size]
             encoded, word_ids, words = encode(model, self.trainer.processing_class, batch, are_split=False)
-            heads, output = parse_tokens(model, encoded.to(device), word_ids.to(device))
+            heads, output = parse_tokens(model, encoded, word_ids)
             trees += [tree_of(own, heads[row], output.arcs[row].float().cpu()) for row, own in enumerate(words)]
             entropy = model.base_model.tree.structure.entropy(output.arc_scores, output.num_words)
             entropies += (entropy / output.num_words.clamp(min=1)).tolist()

@@ -285,8 +285,13 @@ class ModelCardCallback(TrainerCallback):
         trainer = self.trainer
         if not trainer.is_world_process_zero():
             return
-        given = {"language": language, "license": license, "base_model": finetuned_from, "dataset": dataset}
-        given["tags"] = [tags] if isinstance(tags, str) else tags  # type: ignore[assignment]
+        given = {
+            "language": language,
+            "license": license,
+            "base_model": finetuned_from,
+            "dataset": dataset,
+            "tags": [tags] if isinstance(tags, str) else tags,
+        }
         options = {**self.options, **{name: value for name, value in given.items() if value is not None}}
         write_model_card(
             trainer.args.output_dir,

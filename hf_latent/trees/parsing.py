@@ -62,8 +62,7 @@ def _parse_batch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[str | Sequence[str]], are_split: bool
 ) -> list[Tree]:
     encoded, word_ids, words = encode(model, tokenizer, batch, are_split)
-    device = model.base_model.token_kinds.device
-    heads, output = parse_tokens(model, encoded.to(device), word_ids.to(device))
+    heads, output = parse_tokens(model, encoded, word_ids)
     arcs = output.arcs.float().cpu()
     return [tree_of(own, heads[row], arcs[row]) for row, own in enumerate(words)]
 
@@ -94,18 +93,23 @@ def encode(
         for text, own in zip(batch, found, strict=True):
             _check_words(text, own)
         return encoded, torch.tensor(found, dtype=torch.long).view(len(batch), -1), [list(text) for text in batch]
-    device = model.base_model.token_kinds.device  # also where weights are kept elsewhere until they are needed
-    on_device = {name: encoded[name].to(device) for name in ("input_ids", "attention_mask")}
-    word_ids = model.base_model.find_words(**on_device).cpu()
+    tokens = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+    word_ids = model.base_model.find_words(**_on_device(model, tokens)).cpu()
     words = [_words_of_text(str(text), offsets[row], word_ids[row]) for row, text in enumerate(batch)]
     return encoded, word_ids, words
 
 
 def parse_tokens(model: PreTrainedModel, inputs: Mapping[str, Tensor], word_ids: Tensor) -> tuple[Tensor, ModelOutput]:
     """The heads `(batch, n)` of the best trees, on the CPU, and what the model returned beside them."""
-    output = model.base_model(**inputs, word_ids=word_ids, return_dict=True)
+    output = model.base_model(**_on_device(model, {**inputs, "word_ids": word_ids}), return_dict=True)
     heads = heads_from_arcs(model.base_model.tree.structure.argmax(output.arc_scores, output.num_words))
     return heads.cpu(), output
+
+
+def _on_device(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Where the model computes, also if its weights are kept elsewhere until they are needed."""
+    device = model.base_model.token_kinds.device
+    return {name: value.to(device) for name, value in inputs.items()}
 
 
 def _words(text: object) -> list[str]:

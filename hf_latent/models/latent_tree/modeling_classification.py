@@ -241,16 +241,12 @@ def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
     # Gaps between words: tokens of none with words on both sides.
     starts = is_word & ~nn.functional.pad(is_word[:, :-1], (1, 0))
     second = starts.long().cumsum(1) > 1
-    if token_type_ids is not None:
-        told = (token_type_ids == 1).any(1, keepdim=True)
-        second = torch.where(told, token_type_ids == 1, second)
-        starts = starts & ~told
-        is_known = told[:, 0]
-    else:
-        is_known = torch.zeros(len(word_ids), dtype=torch.bool, device=word_ids.device)
+    in_second = torch.zeros_like(is_word) if token_type_ids is None else token_type_ids == 1
+    told = in_second.any(1, keepdim=True)
+    second = torch.where(told, in_second, second)
     if sees_values():
         one_alone = ((second & is_word).sum(1) == 0) | ((~second & is_word).sum(1) == 0)
-        wrong = (starts.sum(1) > 2) | (one_alone & ~is_known)
+        wrong = ((starts.sum(1) > 2) | one_alone) & ~told[:, 0]
         if wrong.any():
             raise ValueError(
                 f"Row {int(wrong.nonzero()[0])} of the batch is not a pair of sentences, each with a word in it. Encode pairs "
