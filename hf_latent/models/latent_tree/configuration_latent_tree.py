@@ -29,6 +29,8 @@ class LatentTreeConfig(PreTrainedConfig):
         output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.
     dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
+    encoder_size (`int`, *optional*): the size of the encoder's vectors, where it is not the `hidden_size` of its configuration;
+        set by the model that is made.
     format_version (`int`): of saved models; set by the package that saves them.
     """
 
@@ -58,6 +60,7 @@ class LatentTreeConfig(PreTrainedConfig):
     decoder_input: str = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
+    encoder_size: int | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
@@ -67,15 +70,17 @@ class LatentTreeConfig(PreTrainedConfig):
                 f"{FORMAT_VERSION}). Upgrade: pip install --upgrade hf_latent."
             )
         super().__post_init__(**kwargs)
+        if self.output_attentions and self._attn_implementation is None:
+            self._attn_implementation = "eager"  # the others have no attentions to return
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
         if self.word_pooling not in POOLINGS:
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 
     @property
-    def hidden_size(self) -> int:
+    def hidden_size(self) -> int | None:
         """The size of a word vector of the encoder."""
-        return self.get_text_config().hidden_size
+        return self.encoder_size or getattr(self.text_config, "hidden_size", None)
 
     # What callers read and write here belongs to the encoder.
     @property

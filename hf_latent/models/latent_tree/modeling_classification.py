@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
@@ -48,10 +49,10 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
     example_losses = staticmethod(example_losses)
     mean_loss = staticmethod(mean_loss)
 
-    def __init__(self, config: LatentTreeConfig) -> None:
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.latent_tree = LatentTreeModel(config)
+        self.latent_tree = LatentTreeModel(config, encoder)
         self._reached: set[str] = set()  # by the last backward pass
 
     def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
@@ -154,8 +155,8 @@ class LatentTreeForSequenceClassification(LatentTreeClassifier):
     Each word beside its head, an affine layer, ReLU, attention, and a linear output layer.
     """
 
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config, encoder)
         self.decoder = nn.Sequential(
             nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
         )
@@ -176,8 +177,8 @@ class LatentTreeForPairClassification(LatentTreeClassifier):
     pull both back through the whole decoder.
     """
 
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config, encoder)
         self.comparison = DecomposableAttention(self.latent_tree.output_size, config.decoder_size, config.dropout)
         self.decoder = nn.Sequential(
             nn.Dropout(config.dropout), nn.Linear(2 * config.decoder_size, config.decoder_size), nn.ReLU()
@@ -218,8 +219,8 @@ class LatentTreeForTokenClassification(LatentTreeClassifier):
     example_losses = staticmethod(token_losses)
     mean_loss = staticmethod(mean_token_loss)
 
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config, encoder)
         self.decoder = nn.Sequential(
             nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
         )
