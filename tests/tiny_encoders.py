@@ -1,107 +1,38 @@
 """A tiny encoder of every kind of text model that the installed transformers has."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-# Whichever of these a configuration has.
-SIZES = {
-    "vocab_size": 16,
-    "type_vocab_size": 2,
-    "vocab_size_per_layer_input": 16,
-    "pad_token_id": 0,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-    "cls_token_id": 2,
-    "sep_token_id": 3,
-    "unk_token_id": 1,
-    "mask_token_id": 4,
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "emb_dim", "embedding_dim", "word_embed_proj_dim"), 32),
-    **dict.fromkeys(("embedding_size", "input_embedding_size"), 24),
-    **dict.fromkeys(
-        (
-            "num_hidden_layers",
-            "num_layers",
-            "n_layer",
-            "n_layers",
-            "encoder_layers",
-            "decoder_layers",
-            "num_encoder_layers",
-            "num_decoder_layers",
-            "num_blocks",
-        ),
-        2,
-    ),
-    **dict.fromkeys(
-        (
-            "num_attention_heads",
-            "n_head",
-            "n_heads",
-            "num_heads",
-            "attention_heads",
-            "encoder_attention_heads",
-            "decoder_attention_heads",
-            "num_encoder_attention_heads",
-            "num_decoder_attention_heads",
-            "num_kv_heads",
-        ),
-        4,
-    ),
-    **dict.fromkeys(("num_key_value_heads",), 4),
-    **dict.fromkeys(("head_dim", "d_kv", "d_head", "kv_channels", "attention_head_size"), 8),
-    **dict.fromkeys(
-        (
-            "intermediate_size",
-            "d_ff",
-            "d_inner",
-            "hidden_dim",
-            "ffn_dim",
-            "encoder_ffn_dim",
-            "decoder_ffn_dim",
-            "dim_ff",
-            "dff",
-            "moe_intermediate_size",
-            "shared_expert_intermediate_size",
-            "feed_forward_size",
-            "ffn_hidden_size",
-            "expert_ffn_hidden_size",
-            "shared_intermediate_size",
-            "intermediate_size_mlp",
-            "moe_hidden_size",
-            "moe_shared_expert_intermediate_size",
-            "shared_experts_intermediate_size",
-        ),
-        40,
-    ),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "context_length"), 40),
-    **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts", "zero_expert_num"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), 2),
-    **dict.fromkeys(("n_group", "topk_group", "num_expert_group", "n_shared_experts", "num_shared_experts"), 1),
-    **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "o_lora_rank"), 16),
-    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 8),
-    **dict.fromkeys(("index_head_dim",), 16),
-    "index_n_heads": 2,
-    "index_topk": 16,
-    "qk_head_dim": 16,
-    **dict.fromkeys(("mamba_d_state", "state_size", "ssm_state_size"), 8),
-    **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 4),
-    **dict.fromkeys(("mamba_d_head", "mamba_head_dim"), 16),
-    "mamba_dt_rank": 4,
-    "time_step_rank": 4,
-    **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads", "linear_num_heads"), 4),
-    **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim", "linear_head_dim"), 8),
+# Whichever of these a configuration has, by their value.
+NAMES = {
+    0: "pad_token_id",
+    1: "unk_token_id n_group topk_group num_expert_group n_shared_experts num_shared_experts",
+    2: "bos_token_id cls_token_id type_vocab_size index_n_heads num_hidden_layers num_layers n_layer n_layers num_blocks "
+    "encoder_layers decoder_layers num_encoder_layers num_decoder_layers "
+    "num_experts_per_tok num_experts_per_token moe_topk moe_k",
+    3: "eos_token_id sep_token_id",
+    4: "mask_token_id num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads "
+    "decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads num_kv_heads num_key_value_heads "
+    "num_experts n_routed_experts num_local_experts moe_num_experts zero_expert_num "
+    "mamba_n_heads mamba_num_heads mamba_dt_rank time_step_rank linear_num_key_heads linear_num_value_heads linear_num_heads",
+    8: "head_dim d_kv d_head kv_channels attention_head_size qk_rope_head_dim qk_nope_head_dim v_head_dim "
+    "mamba_d_state state_size ssm_state_size linear_key_head_dim linear_value_head_dim linear_head_dim",
+    16: "vocab_size vocab_size_per_layer_input kv_lora_rank q_lora_rank o_lora_rank index_head_dim index_topk qk_head_dim "
+    "mamba_d_head mamba_head_dim",
+    24: "embedding_size input_embedding_size",
+    32: "hidden_size d_model n_embd dim emb_dim embedding_dim word_embed_proj_dim",
+    40: "intermediate_size d_ff d_inner hidden_dim ffn_dim encoder_ffn_dim decoder_ffn_dim dim_ff dff moe_intermediate_size "
+    "shared_expert_intermediate_size feed_forward_size ffn_hidden_size expert_ffn_hidden_size shared_intermediate_size "
+    "intermediate_size_mlp moe_hidden_size moe_shared_expert_intermediate_size shared_experts_intermediate_size "
+    "max_position_embeddings n_positions max_seq_len context_length",
 }
-
-
-def tiny_config(kind: str, **sizes) -> PreTrainedConfig:
-    config_class = CONFIG_MAPPING[kind]
-    known = vars(config_class())
-    names = {config_class.attribute_map.get(name, name) for name in SIZES}
-    sizes = {config_class.attribute_map.get(name, name): v for name, v in SIZES.items()} | SPECIAL.get(kind, {}) | sizes
-    return config_class(**{name: value for name, value in sizes.items() if name in known or name in SPECIAL.get(kind, {})})
-
-
-MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+SIZES = {name: value for value, names in NAMES.items() for name in names.split()}
+# What some kinds need besides.
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+MROPE = ROPE | {"mrope_section": [1, 1, 2]}
 MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_ssm": 64}
 LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
 SPECIAL = {
@@ -233,6 +164,15 @@ SPECIAL = {
     },
     "zaya": {"num_experts_per_tok": 1, "num_key_value_heads": 2},
 }
+
+
+def tiny_config(kind: str, **sizes: Any) -> PreTrainedConfig:
+    """A configuration of this kind with small sizes."""
+    config_class = CONFIG_MAPPING[kind]
+    known = vars(config_class())
+    general = {config_class.attribute_map.get(name, name): value for name, value in SIZES.items()}
+    return config_class(**{name: value for name, value in general.items() if name in known} | SPECIAL.get(kind, {}) | sizes)
+
 
 HEADS = ("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "TEXT_ENCODING", "TOKEN_CLASSIFICATION", "QUESTION_ANSWERING")
 

@@ -70,7 +70,7 @@ class LatentTreeConfig(PreTrainedConfig):
                 f"{FORMAT_VERSION}). Upgrade: pip install --upgrade hf_latent."
             )
         super().__post_init__(**kwargs)
-        if self.output_attentions and self._attn_implementation is None:
+        if self.output_attentions and self._attn_implementation is None:  # type: ignore[has-type]
             self._attn_implementation = "eager"  # the others have no attentions to return
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
@@ -78,9 +78,9 @@ class LatentTreeConfig(PreTrainedConfig):
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 
     @property
-    def hidden_size(self) -> int | None:
+    def hidden_size(self) -> int:
         """The size of a word vector of the encoder."""
-        return self.encoder_size or getattr(self.text_config, "hidden_size", None)
+        return self.encoder_size or getattr(self.text_config, "hidden_size", 0)
 
     # What callers read and write here belongs to the encoder.
     @property

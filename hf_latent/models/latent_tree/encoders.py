@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
+from hf_latent.inference.checks import sees_values
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 
 # What a trial on a short text does not show.
@@ -74,8 +76,7 @@ def as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
     """
     if isinstance(encoder.config, LatentTreeConfig):
         raise ValueError("`encoder` is a latent-tree model already: load it with `from_pretrained`.")
-    mapping = AutoModelForTextEncoding if type(encoder.config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
-    if not isinstance(encoder, mapping._model_mapping.get(type(encoder.config), PreTrainedModel)):
+    if not isinstance(encoder, _classes(encoder.config)):
         encoder = encoder.base_model
     if encoder.config.is_encoder_decoder:
         with torch.device("meta"):
@@ -91,6 +92,19 @@ def as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
     for module in encoder.modules():
         module._is_hf_initialized = True  # type: ignore[assignment]  # or the model around it would draw new weights
     return _without_pooler(encoder)
+
+
+def _classes(config: PreTrainedConfig) -> tuple[type, ...]:
+    """Those that saved models of this kind are loaded as; none for code that transformers does not know."""
+    mapping = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    known = mapping._model_mapping.get(type(config), ())
+    return known if isinstance(known, tuple) else (known,)
+
+
+def comes_back(encoder_class: type, config: PreTrainedConfig) -> bool:
+    """Whether what is saved with this encoder is loaded with it, and not with another or not at all."""
+    known = config.model_type in CONFIG_MAPPING and CONFIG_MAPPING[config.model_type] is type(config)
+    return known and encoder_class in _classes(config)
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
@@ -152,11 +166,14 @@ def encode(encoder: PreTrainedModel, attention_mask: Tensor | None, **inputs: An
     if attention_mask is not None and attention_mask.shape == shape:
         mask = inputs["attention_mask"]
         order = (mask == 0).long().argsort(dim=1, stable=True)
-        inputs = {name: _reorder(value, order) if _is_of_tokens(value, mask.shape) else value for name, value in inputs.items()}
-        mask = inputs["attention_mask"]
+        if not (sees_values() and bool((order.diff(dim=1) > 0).all())):
+            back = order.argsort(dim=1)
+            inputs = {
+                name: _reorder(value, order) if _is_of_tokens(value, mask.shape) else value for name, value in inputs.items()
+            }
+            mask = inputs["attention_mask"]
         first = torch.ones_like(mask[:, :1]).where(mask[:, :1] == 0, mask[:, :1])
         inputs["attention_mask"] = torch.cat([first, mask[:, 1:]], dim=1)
-        back = order.argsort(dim=1)
     output = encoder(**inputs, return_dict=True)
     if "last_hidden_state" not in output:
         raise ValueError(f"`encoder` ({type(encoder).__name__}) gives no vector of each token: no `last_hidden_state`.")
@@ -201,7 +218,7 @@ def _reorder(value: Tensor, order: Tensor) -> Tensor:
 def _put_back(value: Tensor, back: Tensor | None, shape: torch.Size) -> Tensor:
     if back is not None and _is_of_tokens(value, back.shape):
         value = _reorder(value, back)
-    return value[:, : shape[1]]
+    return value if shape[1] else value[:, :0]
 
 
 def _put_back_both(value: Tensor, back: Tensor | None, shape: torch.Size) -> Tensor:
@@ -230,7 +247,8 @@ def output_size(encoder: PreTrainedModel) -> int | None:
         embeddings = encoder.get_input_embeddings().weight
     except (AttributeError, NotImplementedError):
         raise ValueError(f"{refused}it has no table of token embeddings.") from None
-    if any(parameter.is_meta or not parameter.numel() for parameter in encoder.parameters()):
+    quantized = getattr(encoder, "hf_quantizer", None) is not None  # some of these cannot be trained once they have evaluated
+    if quantized or any(parameter.is_meta or not parameter.numel() for parameter in encoder.parameters()):
         return None
     length = min(longest_text(encoder) or 8, 8)
     padding = getattr(encoder.config, "pad_token_id", None)

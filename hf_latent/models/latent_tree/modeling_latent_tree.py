@@ -90,6 +90,21 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         _align(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """As in transformers.
+
+        Raises:
+            ValueError: an encoder of code that transformers does not know, with which the model could not be loaded.
+        """
+        encoder_class = self.base_model.encoder_class
+        if not encoders.comes_back(encoder_class, self.config.text_config):
+            raise ValueError(
+                f"A model with a {encoder_class.__name__} in it cannot be saved: its code is not part of transformers, and the "
+                "model would be loaded with another encoder or not at all. Put that code into a package of your own that "
+                "calls `AutoConfig.register` and `AutoModel.register`, and import it wherever the model is saved or loaded."
+            )
+        super().save_pretrained(*args, **kwargs)
+
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
         """As in transformers; new tokens are taken for words of their own (see `set_word_boundaries`)."""
         embeddings = super().resize_token_embeddings(*args, **kwargs)
@@ -167,6 +182,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
     def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.encoder = encoders.new_encoder(config.text_config) if encoder is None else encoder
+        self.encoder_class = type(self.encoder)
         found = encoders.output_size(self.encoder)
         if found is not None and found != config.hidden_size:
             config.encoder_size = found

@@ -68,7 +68,7 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
 
 def word_ids_from_tokens(input_ids: Tensor, attention_mask: Tensor | None, table: Tensor) -> Tensor:
     """The word of each token, `(batch, tokens)`, -1 for tokens of none: what a fast tokenizer's `word_ids()` tells."""
-    kinds = table[input_ids].long()
+    kinds = table[input_ids.long()].long()  # where no text has a token, tokenizers return floats
     inside = (kinds & NO_WORD) == 0
     if attention_mask is not None:
         inside = inside & (attention_mask != 0)
