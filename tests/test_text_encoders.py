@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_encoders import text_kinds, tiny_config
+from tiny_encoders import ROPE, text_kinds, tiny_config
 from transformers import PreTrainedModel
 
 import hf_latent
@@ -19,12 +19,19 @@ TEXTS = ["a very good film .", "not bad", "a good , very good unwatchable film .
 LIST = Path(hf_latent.__file__).parent / "models" / "latent_tree" / "refused_encoders.md"
 REFUSED = re.findall(r"`(.+?)`", "".join(re.findall(r"^\| (`.+?`) \|", LIST.read_text(), flags=re.MULTILINE)))
 KINDS = [kind for kind in text_kinds() if kind not in REFUSED]
+SOME_OTHERS = [
+    pytest.param("big_bird", {"attention_type": "original_full"}, id="big_bird-full"),
+    pytest.param("opt", {"word_embed_proj_dim": 24}, id="opt-projected"),
+    pytest.param("llama", {"rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 2.0}}, id="llama-dynamic"),
+    pytest.param("deberta-v2", {"relative_attention": True, "position_biased_input": False}, id="deberta-v2-relative"),
+]
+ENCODERS = [*(pytest.param(kind, {}, id=kind) for kind in KINDS), *SOME_OTHERS]
 
 
-def tiny_encoder(kind: str) -> PreTrainedModel:
+def tiny_encoder(kind: str, **sizes) -> PreTrainedModel:
     """With all weights at random, those of padding and norms among them, so that what they do is seen."""
     torch.manual_seed(0)
-    encoder = encoders.new_encoder(tiny_config(kind))
+    encoder = encoders.new_encoder(tiny_config(kind, **sizes))
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -57,10 +64,10 @@ def test_the_list_of_what_is_refused_is_that_of_the_version_installed():
     assert LIST.read_text() == list_of_refused(), "write it anew: python tests/test_text_encoders.py"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_text_has_the_same_logits_however_it_is_asked_for(kind, wordpiece, tmp_path):
+@pytest.mark.parametrize(("kind", "sizes"), ENCODERS)
+def test_one_text_has_the_same_logits_however_it_is_asked_for(kind, sizes, wordpiece, tmp_path):
     model = LatentTreeForSequenceClassification.from_encoder(
-        tiny_encoder(kind), wordpiece, num_labels=2, estimator="marginals", arc_size=8, decoder_size=8
+        tiny_encoder(kind, **sizes), wordpiece, num_labels=2, estimator="marginals", arc_size=8, decoder_size=8
     ).eval()
     rows = [wordpiece(text)["input_ids"] for text in TEXTS]
     left, right = ([0] * (len(rows[2]) - len(row)) for row in rows[:2])
@@ -87,13 +94,13 @@ def test_one_text_has_the_same_logits_however_it_is_asked_for(kind, wordpiece, t
     assert [len(tree.words) for tree in parse(model, wordpiece, [*TEXTS, ""])] == [5, 2, 8, 0]
 
 
-# Beyond its last position it takes the last again.
-CLAMPS_POSITIONS = {"tapas"}
+# Beyond the last position, these go on: with the last one again, and with other angles for all.
+GO_ON = {"tapas", "llama"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_longest_text_is_that_of_the_encoder(kind):
-    encoder = tiny_encoder(kind).eval()
+@pytest.mark.parametrize(("kind", "sizes"), ENCODERS)
+def test_the_longest_text_is_that_of_the_encoder(kind, sizes):
+    encoder = tiny_encoder(kind, **sizes).eval()
     longest = encoders.longest_text(encoder)
     options = {"use_cache": False} if "use_cache" in inspect.signature(encoder.forward).parameters else {}
     ids = 5 + torch.arange(90)[None] % 8
@@ -101,7 +108,7 @@ def test_the_longest_text_is_that_of_the_encoder(kind):
         assert encoder(ids[:, :longest], **options).last_hidden_state.isfinite().all()
         if longest is None:
             return
-        if kind not in CLAMPS_POSITIONS:
+        if kind not in GO_ON:
             with pytest.raises((IndexError, RuntimeError, ValueError)):
                 encoder(ids[:, : longest + 1], **options)
         with pytest.raises(ValueError, match=rf"has {longest + 1} tokens, .* positions for {longest}\..*max_length={longest}"):

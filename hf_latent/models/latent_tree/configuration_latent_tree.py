@@ -80,7 +80,7 @@ class LatentTreeConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """The size of a word vector of the encoder."""
-        return self.encoder_size or getattr(self.text_config, "hidden_size", 0)
+        return self.encoder_size or self.text_config.hidden_size  # type: ignore[union-attr, return-value]
 
     # What callers read and write here belongs to the encoder.
     @property

@@ -88,6 +88,7 @@ def as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
                     f"a {type(encoder).__name__} lacks {name!r}."
                 )
             setattr(loaded, name, getattr(encoder, name))
+        loaded.hf_quantizer = getattr(encoder, "hf_quantizer", None)
         encoder = loaded
     for module in encoder.modules():
         module._is_hf_initialized = True  # type: ignore[assignment]  # or the model around it would draw new weights
@@ -147,6 +148,8 @@ def encode(encoder: PreTrainedModel, attention_mask: Tensor | None, **inputs: An
         ValueError: a text of more tokens than the encoder has positions for, or an input that it does not take.
     """
     inputs = {name: value for name, value in inputs.items() if value is not None}
+    if ("input_ids" in inputs) == ("inputs_embeds" in inputs):
+        raise ValueError("Pass either `input_ids` or `inputs_embeds` (one of them, not both).")
     tokens = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     _check_length(encoder, tokens.shape[1])
     inputs = _taken(encoder, inputs)
@@ -235,8 +238,9 @@ def _each(values: Any, change: Any) -> tuple[Any, ...] | None:
 
 @torch.no_grad()
 def output_size(encoder: PreTrainedModel) -> int | None:
-    """The size of what the encoder makes of a token, found on trial, with what a latent tree needs of it. None on trial of
-    weights that are elsewhere.
+    """The size of what the encoder makes of a token, found on trial: whether padding changes it is found as well.
+
+    None where it cannot be tried: weights that are elsewhere, or quantized.
 
     Raises:
         ValueError: an encoder that does not do, and why.
@@ -261,7 +265,7 @@ def output_size(encoder: PreTrainedModel) -> int | None:
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([embeddings.device] if embeddings.is_cuda else []):
             alone = encode(encoder, torch.ones_like(text), input_ids=text).last_hidden_state
             both = torch.cat([padded, longer]), torch.cat([mask, torch.ones_like(mask)])
             in_batch = encode(encoder, both[1], input_ids=both[0]).last_hidden_state[:1, : length - 2]

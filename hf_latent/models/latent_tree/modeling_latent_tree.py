@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     initialization,
 )
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
@@ -25,6 +25,8 @@ from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeCon
 from hf_latent.models.latent_tree.word_boundaries import OPENS_WORD, UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import losses_of_heads
 from hf_latent.structures import DependencyTree
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -184,7 +186,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         self.encoder = encoders.new_encoder(config.text_config) if encoder is None else encoder
         self.encoder_class = type(self.encoder)
         found = encoders.output_size(self.encoder)
-        if found is not None and found != config.hidden_size:
+        if found is not None and found != getattr(config.text_config, "hidden_size", None):
             config.encoder_size = found
         vocab_size, size = self.encoder.get_input_embeddings().weight.shape
         self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.uint8))
@@ -241,9 +243,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
         """
-        for asked in ("output_hidden_states", "output_attentions"):
-            if kwargs.get(asked) is None and getattr(self.config, asked):
-                kwargs[asked] = True  # type: ignore[literal-required]
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name) is None and getattr(self.config, name):
+                kwargs[name] = True  # type: ignore[literal-required]
         encoded = encoders.encode(
             self.encoder,
             attention_mask,
@@ -253,6 +255,11 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+        if encoded.attentions == () and sees_values():
+            logger.warning_once(
+                f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
+                'return. Load it with `attn_implementation="eager"`.'
+            )
         if word_ids is None:
             word_ids = self.find_words(input_ids, attention_mask)
         words, num_words = pool_words(encoded.last_hidden_state, word_ids, self.config.word_pooling)
