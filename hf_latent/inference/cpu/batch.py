@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import STEP_POINTS
-from hf_latent.inference.checks import check_finite, check_range, complain_of_start
+from hf_latent.inference.checks import check_finite, check_range, complain_of_no_structure, complain_of_start
 from hf_latent.inference.cpu import gather, kernels
 from hf_latent.inference.cpu.lanes import WIDTH
 from hf_latent.inference.cpu.nearby import project_nearby
@@ -41,11 +41,11 @@ class Batch:
             check_range(lengths, n)
             self.order = np.argsort(-self.sizes, kind="stable")
 
-    def run(self, work: Callable[[int, int], None], nanoseconds: float, power: int = 3) -> None:
+    def run(self, work: Callable[[int, int], None], nanoseconds: float, power: int = 3, required: bool = True) -> None:
         """Calls `work(first, last)` on ranges of groups; one of sentences of n words takes about `nanoseconds` · n^`power`.
 
         Raises:
-            ValueError: a score that is not finite.
+            ValueError: a score that is not finite, or a sentence all whose trees are forbidden, if one is `required`.
         """
         groups = -(-len(self.order) // WIDTH)
         if groups * nanoseconds * (self.values.shape[1] + 1) ** power < 2 * SMALLEST_SHARE:
@@ -56,13 +56,25 @@ class Batch:
         self.all_done = not self.status.any()
         if not self.all_done and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
+        if required and not self.all_done and (self.status == gather.NO_TREE).any():
+            complain_of_no_structure(int(np.flatnonzero(self.status == gather.NO_TREE)[0]))
 
-    def rest(self) -> tuple[np.ndarray, Tensor, Tensor] | None:
-        """The rows out of the kernels' range, with their scores and lengths."""
+    def rest(self, kind: Kind) -> tuple[np.ndarray, Tensor, Tensor] | None:
+        """The rows out of the kernels' range, with their scores and lengths.
+
+        Raises:
+            ValueError: one of them has no tree.
+        """
         if self.all_done:
             return None
         rows = np.flatnonzero(self.status == gather.OUT_OF_RANGE)
-        return (rows, self.scores[rows], self._lengths()[rows]) if len(rows) else None
+        if not len(rows):
+            return None
+        scores, lengths = self.scores[rows], self._lengths()[rows]
+        missing = ~trees.has_tree(scores, lengths, *kind)
+        if missing.any():
+            complain_of_no_structure(int(rows[missing.int().argmax()]))
+        return rows, scores, lengths
 
     def scratch(self, operation: str, first: int, kind: Kind) -> np.ndarray:
         """What an operation needs for the groups from `first`, whose sentences are the longest."""
@@ -81,8 +93,11 @@ def _array(tensor: Tensor) -> np.ndarray:
     return (tensor if tensor.dtype in KERNEL_DTYPES else tensor.float()).contiguous().numpy()
 
 
-def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
-    """The arcs of a best tree, `(batch, n, n + 1)`, in the dtype of the scores, as are all results of that shape."""
+def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind, required: bool = True) -> Tensor:
+    """The arcs of a best tree, `(batch, n, n + 1)`, in the dtype of the scores, as are all results of that shape.
+
+    Unless one is `required`, a sentence all whose trees are forbidden has no arcs.
+    """
     batch = Batch(scores, lengths)
     arcs = np.zeros_like(batch.values)
 
@@ -90,7 +105,7 @@ def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
         room = batch.scratch("argmax", first, kind)
         kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status)
 
-    batch.run(work, *((0.6, 3) if kind[0] else (15, 2)))
+    batch.run(work, *((0.6, 3) if kind[0] else (15, 2)), required)
     return torch.from_numpy(arcs).to(scores.dtype)
 
 
@@ -105,7 +120,7 @@ def log_partition(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
 
     batch.run(work, 0.5)
     result = torch.from_numpy(out)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, scores, lengths = rest
         result[rows] = trees.log_partition(scores, lengths, *kind)
     return result
@@ -121,7 +136,7 @@ def marginals(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
         kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
 
     batch.run(work, 1.4 if kind[0] else 0.9)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, those, lengths = rest
         out[rows] = trees.marginals(those, lengths, *kind)
     return torch.from_numpy(out).to(scores.dtype)
@@ -139,7 +154,7 @@ def marginals_derivative(scores: Tensor, lengths: Tensor | None, direction: Tens
         )
 
     batch.run(work, 3.3 if kind[0] else 1.4)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, those, lengths = rest
         out[rows] = trees.marginals_derivative(those, lengths, direction[rows], *kind)
     return torch.from_numpy(out).to(scores.dtype)
@@ -157,7 +172,7 @@ def sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, kind: Kind) ->
 
     batch.run(work, 0.9 * len(seeds))
     result = torch.from_numpy(heads)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, scores, lengths = rest
         # Other seeds: that a walk took long says something about the numbers that it was made of.
         result[:, rows] = trees.sample(scores, lengths, seeds[:, rows] ^ OTHER_SEED, *kind)
@@ -195,8 +210,8 @@ def sparsemap(
         )
 
     batch.run(work, 80)
-    if (batch.status == gather.NO_TREE).any():
-        complain_of_start(int(np.flatnonzero(batch.status == gather.NO_TREE)[0]))
+    if (batch.status == gather.BAD_START).any():
+        complain_of_start(int(np.flatnonzero(batch.status == gather.BAD_START)[0]))
     heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
     if found:
         widest = [np.pad(part, ((0, 0), (0, n - part.shape[1])), constant_values=-1) for part, _, _ in found]

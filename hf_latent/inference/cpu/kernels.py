@@ -13,6 +13,7 @@ from hf_latent.inference.checks import LARGEST_SCORE
 from hf_latent.inference.cpu import active_set, arborescence, eisner, matrix_tree, validity, wilson
 from hf_latent.inference.cpu.compiling import Kernel, part
 from hf_latent.inference.cpu.gather import (
+    BAD_START,
     DONE,
     NO_TREE,
     NOT_CONVERGED,
@@ -21,6 +22,7 @@ from hf_latent.inference.cpu.gather import (
     gather_derivatives,
     gather_scores,
     gather_weights,
+    reach_of,
     scatter,
 )
 from hf_latent.inference.cpu.lanes import (
@@ -69,16 +71,21 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
             gather_scores(values, rows, sizes, weights, status)
             eisner.inside(weights, size, single_root, charts, larger, plus, -np.inf, 0.0)
             for lane in range(len(rows)):
-                if status[rows[lane]] == DONE:
-                    eisner.trace(charts, lane, sizes[rows[lane]], single_root, heads, False, state)
-                    _mark(heads, sizes[rows[lane]], arcs[rows[lane]])
+                index = rows[lane]
+                n = sizes[index]
+                if status[index] == DONE and charts[eisner.RIGHT][0, n, lane] == -np.inf:
+                    status[index] = NO_TREE
+                if status[index] == DONE:
+                    eisner.trace(charts, lane, n, single_root, heads, False, state)
+                    _mark(heads, n, arcs[index])
     else:
         for place in range(first * WIDTH, min(last * WIDTH, len(order))):
             index = order[place]
             n = sizes[index]
-            _check(values[index], n, status[index : index + 1])
+            lowest = check_sentence(values[index], n, status[index : index + 1])
+            if status[index] == DONE and not arborescence.best_heads(values[index], n, lowest, single_root, heads):
+                status[index] = NO_TREE
             if status[index] == DONE:
-                arborescence.best_heads(values[index], n, single_root, heads)
                 _mark(heads, n, arcs[index])
 
 
@@ -222,7 +229,7 @@ def sparsemap(  # type: ignore[no-untyped-def]
     place, stop = first * WIDTH, min(last * WIDTH, len(order))
     owner = np.full(slots, -1)
     counts, iterations = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-    stop_at, scales = np.zeros(slots), np.zeros(slots)
+    stop_at, offsets, largest = np.zeros(slots), np.zeros(slots), np.zeros(slots)
     shifted, rest = np.empty((slots, most, most + 1)), np.empty((slots, most, most + 1))
     heads = np.zeros((slots, most), np.int32)
     vertices = [np.empty((active_set.ROOM, most), np.int32) for _ in range(slots)]
@@ -240,13 +247,15 @@ def sparsemap(  # type: ignore[no-untyped-def]
                 index = order[place]
                 place += 1
                 n = sizes[index]
-                if n > 0:
-                    _check(values[index], n, status[index : index + 1])
-                if n > 0 and starts[index, 0] >= 0 and not validity.is_tree(starts[index], n, projective, single_root):
+                lowest = check_sentence(values[index], n, status[index : index + 1])
+                if n > 0 and status[index] == DONE and not active_set.shift(values[index], n, lowest, shifted[slot]):
                     status[index] = NO_TREE
+                if n > 0 and starts[index, 0] >= 0 and status[index] == DONE:
+                    is_tree = validity.is_tree(starts[index], n, projective, single_root)
+                    if not is_tree or active_set.score(shifted[slot], starts[index], n) == -np.inf:
+                        status[index] = BAD_START
                 if n > 0 and status[index] == DONE:
                     owner[slot], counts[slot], iterations[slot] = index, 0, 0
-                    scales[slot] = active_set.shift(values[index], n, shifted[slot])
                     rest[slot, :n, : n + 1] = shifted[slot, :n, : n + 1]
             if owner[slot] >= 0:
                 busy, size = True, max(size, sizes[owner[slot]])
@@ -265,12 +274,18 @@ def sparsemap(  # type: ignore[no-untyped-def]
             if index < 0:
                 continue
             n = sizes[index]
+            found_one = True
             if counts[slot] == 0 and starts[index, 0] >= 0:
                 heads[slot, :n] = starts[index, :n]
             elif projective:
-                eisner.trace(charts, slot, n, single_root, heads[slot], False, state)
+                found_one = charts[eisner.RIGHT][0, n, slot] > -np.inf
+                if found_one:
+                    eisner.trace(charts, slot, n, single_root, heads[slot], False, state)
             else:
-                arborescence.best_heads(rest[slot], n, single_root, heads[slot])
+                found_one = arborescence.best_heads(rest[slot], n, -np.inf, single_root, heads[slot])
+            if not found_one:
+                status[index], owner[slot] = NO_TREE, -1
+                continue
             count, room = counts[slot], len(weights[slot])
             if count == room:
                 vertices[slot] = active_set.grown(vertices[slot], 2 * room, most)
@@ -280,15 +295,17 @@ def sparsemap(  # type: ignore[no-untyped-def]
             trees, factor, solved, shares = vertices[slot], factors[slot], reduced[slot], weights[slot]
             trees[count, :n] = heads[slot, :n]
             if count == 0:
-                stop_at[slot] = active_set.begin(shifted[slot], n, scales[slot], tol, trees, factor, solved, shares)
+                stop_at[slot] = active_set.begin(shifted[slot], n, tol, trees, factor, solved, shares)
                 said, gaps[index] = active_set.GOES_ON, np.inf
                 # Products with the scores are kept relative to the first: a constant changes nothing where weights sum to 1.
-                scales[slot] = active_set.score(shifted[slot], trees[0], n)
+                offsets[slot] = active_set.score(shifted[slot], trees[0], n)
+                largest[slot] = active_set.largest_difference(shifted[slot], trees[0], n)
             else:
-                product = active_set.score(shifted[slot], trees[count], n) - scales[slot]
-                gaps[index], said = active_set.extend(
-                    rest[slot], product, n, trees, factor, solved, shares, count, stop_at[slot]
-                )
+                product = active_set.score(shifted[slot], trees[count], n) - offsets[slot]
+                largest[slot] = max(largest[slot], active_set.largest_difference(shifted[slot], trees[count], n))
+                # No smaller than rounding allows.
+                enough = stop_at[slot] + 1e-16 * n * largest[slot]
+                gaps[index], said = active_set.extend(rest[slot], product, n, trees, factor, solved, shares, count, enough)
             if said == active_set.GOES_ON and iterations[slot] >= max_iter:
                 status[index], said = NOT_CONVERGED, active_set.CONVERGED  # as far as it may go
             if said == active_set.GOES_ON:
@@ -384,14 +401,19 @@ def _paired(a, b):  # type: ignore[no-untyped-def]
 
 
 @part
-def _check(scores, n, status):  # type: ignore[no-untyped-def]
-    wrong = False
+def check_sentence(scores, n, status):  # type: ignore[no-untyped-def]
+    """The lowest score that an arc may have; the `status` says what is wrong with a sentence's scores `(n, n + 1)`."""
+    best, wrong = -np.inf, False
     for word in range(n):
         for head in range(n + 1):
             if head != word + 1:
-                wrong |= not abs(scores[word, head]) <= LARGEST_SCORE
-    if wrong:
+                wrong |= not scores[word, head] <= LARGEST_SCORE
+                best = max(best, scores[word, head])
+    if n > 0 and (wrong or -np.inf < best < -LARGEST_SCORE):
         status[0] = NOT_FINITE
+    elif n > 0 and best == -np.inf:
+        status[0] = NO_TREE
+    return reach_of(best)
 
 
 @part

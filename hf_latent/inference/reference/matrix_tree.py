@@ -16,6 +16,7 @@ Time O(n^3) in n vectorized steps, memory O(n^3 / 3) for the marginals.
 import torch
 from torch import Tensor
 
+from hf_latent.inference.reference import arborescence
 from hf_latent.inference.reference.masking import FORBIDDEN, word_mask
 
 # A head of this probability is taken for certain when trees are drawn.
@@ -42,15 +43,15 @@ def _without_self_arcs(paths: Tensor, nothing: float) -> Tensor:
     return paths.masked_fill(torch.eye(k, k + 1, dtype=torch.bool, device=paths.device).roll(1, dims=1), nothing)
 
 
-def _likeliest_root_first(scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Each sentence with its first word and the one that most prefers ROOT to all words in each other's place.
+def _best_root_first(scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Each sentence with its first word and the root of its best tree in each other's place.
 
-    The first word is the one whose pivot ROOT takes part in. A word that has no head but ROOT must be that one: its pivot
-    would be 0 elsewhere. Returns the order of the words, too, by which the same exchange goes back.
+    The first word is the one whose pivot ROOT takes part in. The product of the others' pivots is the weight of all ways to
+    hang from it, which is nothing if it can be no root, and at least that of the best tree if it is the root of that. Returns
+    the order of the words, too, by which the same exchange goes back.
     """
     batch, n = scores.shape[:2]
-    preference = (scores[:, :, 0] - scores[:, :, 1:].amax(2)).masked_fill(~word_mask(lengths, n), -torch.inf)
-    root = preference.argmax(1, keepdim=True)
+    root = arborescence.argmax(scores.detach(), lengths, single_root=True)[:, :, 0].argmax(1, keepdim=True)
     order = torch.arange(n, device=scores.device).expand(batch, n).scatter(1, root, 0)
     order = order.scatter(1, torch.zeros_like(root), root)
     return _reordered(scores, order), order
@@ -67,7 +68,7 @@ def log_partition(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     if not scores.shape[1]:
         return scores.new_zeros(len(scores))
     if single_root:
-        scores, _ = _likeliest_root_first(scores, lengths)
+        scores, _ = _best_root_first(scores, lengths)
     return torch.stack(_eliminate(scores, lengths, single_root)[1]).sum(0)
 
 
@@ -75,7 +76,7 @@ def marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     """The probability of each arc."""
     if not single_root or not scores.shape[1]:
         return _marginals(scores, lengths, single_root)
-    reordered, order = _likeliest_root_first(scores, lengths)
+    reordered, order = _best_root_first(scores, lengths)
     return _reordered(_marginals(reordered, lengths, single_root), order)
 
 

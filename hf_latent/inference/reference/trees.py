@@ -1,4 +1,7 @@
-"""The algorithms of this folder behind one set of functions: trees of each kind, from checked scores of any dtype."""
+"""The algorithms of this folder behind one set of functions: trees of each kind, from checked scores of any dtype.
+
+All but `has_tree` are for sentences that have one.
+"""
 
 from types import ModuleType
 
@@ -8,7 +11,7 @@ from torch import Tensor
 from hf_latent.inference.enumeration import is_tree
 from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
-from hf_latent.inference.reference.masking import arc_mask, normalize, word_mask
+from hf_latent.inference.reference.masking import FORBIDDEN, arc_mask, normalize, word_mask
 
 
 def _sums(projective: bool) -> ModuleType:
@@ -18,6 +21,16 @@ def _sums(projective: bool) -> ModuleType:
 def best_arcs(normalized: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
     """The arcs of a highest-scoring tree, from normalized scores (in which arcs may be forbidden)."""
     return (eisner if projective else arborescence).argmax(normalized, lengths, single_root)
+
+
+def has_tree(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
+    """Which sentences have a tree, `(batch,)`: not all are forbidden."""
+    normalized, _ = normalize(scores, lengths)
+    if not (arc_mask(lengths, scores.shape[1]) & (normalized == FORBIDDEN)).any():
+        return torch.ones_like(lengths, dtype=torch.bool)
+    arcs = best_arcs(normalized, lengths, projective, single_root)
+    forbidden = ((arcs > 0) & (normalized == FORBIDDEN)).flatten(1).any(1)
+    return ~forbidden & ~(single_root & (arcs[:, :, 0].sum(1) > 1))
 
 
 def argmax(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
