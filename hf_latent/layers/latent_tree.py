@@ -91,9 +91,7 @@ class LatentTreeLayer(nn.Module):
         else:
             structure, scores = self.structure, self.scorer(words)
         if self.training and estimate:
-            if self.estimator_state is not None:
-                self.estimator.restore(self.estimator_state)
-            latent = self.estimator(structure, scores, lengths, task_loss)
+            latent = self.estimator.resume(structure, scores, lengths, task_loss, self.estimator_state)
             return LatentTree(latent.value, scores, latent.loss)
         evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)
         return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
