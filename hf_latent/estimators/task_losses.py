@@ -43,10 +43,11 @@ def losses_of(task_loss: TaskLoss, value: Tensor, differentiable: bool = False) 
 def gradient_of(task_loss: TaskLoss, value: Tensor) -> Tensor:
     """γ(μ), the gradient of each example's loss at `value` (Eq. 8).
 
-    That of an example which is not finite is 0, with a warning: the example teaches nothing, and spoils nothing.
+    Where that of some examples is not finite, it is 0, with a warning: they teach nothing, and spoil nothing.
 
     Raises:
-        ValueError: a `task_loss` that does not return one loss for each example, or does not depend on the value.
+        ValueError: a `task_loss` that does not return one loss for each example, or does not depend on the value; a gradient
+            that is finite for no example.
     """
     if torch.compiler.is_compiling():  # this form alone can be traced
         gradient = torch.func.grad(lambda guess: _checked(task_loss(guess), guess).sum())(value.detach()).detach()
@@ -54,10 +55,12 @@ def gradient_of(task_loss: TaskLoss, value: Tensor) -> Tensor:
         gradient = _gradient_by_autograd(task_loss, value)
     finite = gradient.flatten(1).isfinite().all(1)
     if sees_values() and not finite.all():
+        advice = "the network has diverged: lower the learning rate or clip the gradients."
+        if not finite.any():
+            raise ValueError(f"The gradient of `task_loss` must be finite, and is so for no example: {advice}")
         warnings.warn(
             f"The gradient of `task_loss` is not finite for {int((~finite).sum())} of {len(finite)} examples (the first is "
-            f"example {int((~finite).nonzero()[0])}), which the choice learns nothing from. If this goes on, the network has "
-            "diverged: lower the learning rate or clip the gradients.",
+            f"example {int((~finite).nonzero()[0])}), which the choice learns nothing from. If this goes on, {advice}",
             stacklevel=3,
         )
     return gradient.masked_fill(~finite.view(-1, *[1] * (value.dim() - 1)), 0.0)

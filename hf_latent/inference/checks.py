@@ -38,7 +38,7 @@ def check_floating(scores: object, shape: str, dims: int) -> Tensor:
 
 
 def in_reach(scores: Tensor, positions: Tensor) -> Tensor:
-    """True where a part can be: at one of the `positions` (bool, as `scores (batch, *event)`), and not forbidden by its score."""
+    """True where a part can be: at one of the `positions` (bool, as `scores (batch, *event)`), and not forbidden."""
     if not scores.numel() or (sees_values() and scores.detach().amin().item() > NEVER_OUT_OF_REACH):
         return positions
     exact = scores.detach().double()
@@ -54,14 +54,14 @@ def checked_values(scores: Tensor, positions: Tensor, name: str = "scores") -> T
     """
     if sees_values() and scores.numel():
         lowest, largest = (value.item() for value in scores.detach().aminmax())
-        if NEVER_OUT_OF_REACH < lowest and largest <= LARGEST_SCORE:  # the rule: nothing is forbidden, nothing is wrong
+        if lowest > NEVER_OUT_OF_REACH and largest <= LARGEST_SCORE:  # the rule: nothing is forbidden, nothing is wrong
             return scores
         check_finite(scores, positions, name)
     return scores.masked_fill(~in_reach(scores, positions), -torch.inf)
 
 
 def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> None:
-    """Raises where a score that counts is NaN, inf or beyond `LARGEST_SCORE`, or a row's best one is beyond -`LARGEST_SCORE`."""
+    """Raises where a score that counts is NaN or inf, or where one that is in reach is beyond `LARGEST_SCORE` in size."""
     exact = scores.detach().double()
     wrong = ~(exact <= LARGEST_SCORE) & positions
     if scores.numel() and not wrong.any():

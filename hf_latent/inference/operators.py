@@ -240,7 +240,8 @@ def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: boo
 def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     if _has_kernels(scores):
         return batch.marginals(scores, lengths, (projective, single_root))
-    return trees.marginals(scores, _check_values(scores, lengths, projective, single_root), projective, single_root).to(scores.dtype)
+    lengths = _check_values(scores, lengths, projective, single_root)
+    return trees.marginals(scores, lengths, projective, single_root).to(scores.dtype)
 
 
 @torch.library.custom_op("hf_latent::tree_marginals_vjp", mutates_args=())

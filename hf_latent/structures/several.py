@@ -62,7 +62,7 @@ class Several(Structure):
         return scores.flatten(0, 1), lengths
 
     def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores`, with -inf for all that is forbidden, and `lengths (batch, choices)`, or an error that names what is wrong."""
+        """`scores`, -inf where forbidden, and `lengths (batch, choices)`, or an error that names what is wrong with them."""
         flat, checked = self.structure.check(*self._flat(scores, lengths))
         return flat.view(scores.shape), checked.view(scores.shape[:2])
 

@@ -195,7 +195,8 @@ class Structure(ABC):
         if start is None:
             return None
         start = check_start(start, scores).detach().double()
-        same = (self.argmax(2 * start.nan_to_num() - 1, lengths) == start).flatten(1).all(1)
+        mask = self.mask(*self.check(scores, lengths))
+        same = ((self.argmax(2 * start.nan_to_num() - 1, lengths) == start) & (mask | (start == 0))).flatten(1).all(1)
         if not same.all():
             complain_of_start(int((~same).nonzero()[0]))
         return start.flatten(1)

@@ -105,7 +105,7 @@ def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind, required: bool = 
         room = batch.scratch("argmax", first, kind)
         kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status)
 
-    batch.run(work, *((0.6, 3) if kind[0] else (15, 2)), required)
+    batch.run(work, 0.6 if kind[0] else 15, 3 if kind[0] else 2, required)
     return torch.from_numpy(arcs).to(scores.dtype)
 
 

@@ -40,7 +40,8 @@ def _heads(scores: Tensor, words: Tensor, single_root: bool) -> Tensor:
         scores = scores.masked_fill(word_groups[:, :, None] == groups[:, None, :], FORBIDDEN)
         open_scores = scores
         if single_root:
-            elsewhere = torch.full_like(scores[:, 0], FORBIDDEN).scatter_reduce(1, word_groups, scores[:, :, 1:].amax(2), "amax")
+            nothing = torch.full_like(scores[:, 0], FORBIDDEN)
+            elsewhere = nothing.scatter_reduce(1, word_groups, scores[:, :, 1:].amax(2), "amax")
             can_wait = elsewhere.gather(1, word_groups) > FORBIDDEN / 2
             from_root = scores[:, :, 0].masked_fill(words & can_wait, FORBIDDEN)
             open_scores = torch.cat([from_root[:, :, None], scores[:, :, 1:]], dim=2)
