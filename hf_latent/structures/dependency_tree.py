@@ -107,9 +107,8 @@ class DependencyTree(Structure):
     ) -> Tensor:
         """Trees drawn with probability ∝ exp(score), `(num_samples, batch, n, n + 1)`; no gradient.
 
-        Projective trees from the charts of the inside algorithm, others by loop-erased walks (Wilson 1996), with a single
-        root once that is drawn from its marginals. With a seeded `generator`, draws repeat exactly, whatever the number of
-        threads.
+        From the charts of the inside algorithm or the elimination of the matrix-tree theorem, run backwards. With a seeded
+        `generator`, draws repeat exactly, whatever the number of threads.
         """
         return operators.tree_sample(scores, lengths, self.projective, self.single_root, num_samples, generator)
 

@@ -20,8 +20,6 @@ from hf_latent.inference.reference.masking import arc_mask
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
 
-OTHER_SEED = 0x2545F4914F6CDD1D
-
 Kind = tuple[bool, bool]  # projective, single_root
 
 
@@ -32,7 +30,7 @@ class Batch:
         self.scores, self.lengths = scores, lengths
         self.values = _array(scores)
         count, n = self.values.shape[:2]
-        self.status = np.zeros(count, np.int8)
+        self.status, self.cancelled = np.zeros(count, np.int8), np.zeros(1, np.bool_)
         if lengths is None:
             self.sizes = np.full(count, n)
             self.order = np.arange(count)
@@ -41,8 +39,17 @@ class Batch:
             check_range(lengths, n)
             self.order = np.argsort(-self.sizes, kind="stable")
 
-    def run(self, work: Callable[[int, int], None], nanoseconds: float, power: int = 3, required: bool = True) -> None:
+    def run(
+        self,
+        work: Callable[[int, int], None],
+        nanoseconds: float,
+        power: int = 3,
+        longest: float = 1.0,
+        required: bool = True,
+    ) -> None:
         """Calls `work(first, last)` on ranges of groups; one of sentences of n words takes about `nanoseconds` · n^`power`.
+
+        Rare ones take up to `longest` times as long.
 
         Raises:
             ValueError: a score that is not finite, or a sentence all whose trees are forbidden, if one is `required`.
@@ -52,7 +59,7 @@ class Batch:
             if groups:
                 work(0, groups)  # the rule, for which even to sum up the costs takes long
         else:
-            run_groups(work, nanoseconds * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
+            run_groups(work, nanoseconds * (self.sizes[self.order[::WIDTH]] + 1.0) ** power, self.cancelled, longest)
         self.all_done = not self.status.any()
         if not self.all_done and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
@@ -103,9 +110,9 @@ def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind, required: bool = 
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("argmax", first, kind)
-        kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status)
+        kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status, batch.cancelled)
 
-    batch.run(work, 0.6 if kind[0] else 15, 3 if kind[0] else 2, required)
+    batch.run(work, 0.6 if kind[0] else 15, 3 if kind[0] else 2, required=required)
     return torch.from_numpy(arcs).to(scores.dtype)
 
 
@@ -116,7 +123,9 @@ def log_partition(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("log_partition", first, kind)
-        kernels.log_partition(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
+        kernels.log_partition(
+            batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status, batch.cancelled
+        )
 
     batch.run(work, 0.5)
     result = torch.from_numpy(out)
@@ -133,7 +142,7 @@ def marginals(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals", first, kind)
-        kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
+        kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status, batch.cancelled)
 
     batch.run(work, 1.4 if kind[0] else 0.9)
     if rest := batch.rest(kind):
@@ -150,7 +159,7 @@ def marginals_derivative(scores: Tensor, lengths: Tensor | None, direction: Tens
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals_derivative", first, kind)
         kernels.marginals_derivative(
-            batch.values, directions, batch.sizes, batch.order, first, last, *kind, room, out, batch.status
+            batch.values, directions, batch.sizes, batch.order, first, last, *kind, room, out, batch.status, batch.cancelled
         )
 
     batch.run(work, 3.3 if kind[0] else 1.4)
@@ -168,14 +177,15 @@ def sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, kind: Kind) ->
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("sample", first, kind)
-        kernels.sample(batch.values, states, batch.sizes, batch.order, first, last, *kind, room, heads, batch.status)
+        kernels.sample(
+            batch.values, states, batch.sizes, batch.order, first, last, *kind, room, heads, batch.status, batch.cancelled
+        )
 
     batch.run(work, 0.9 * len(seeds))
     result = torch.from_numpy(heads)
     if rest := batch.rest(kind):
         rows, scores, lengths = rest
-        # Other seeds: that a walk took long says something about the numbers that it was made of.
-        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows] ^ OTHER_SEED, *kind)
+        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows], *kind)
     return result
 
 
@@ -205,11 +215,11 @@ def sparsemap(
         found.append(
             kernels.sparsemap(
                 *(batch.values, starts, batch.sizes, batch.order, first, last, *kind, room),
-                *(tol, max_iter, point, gaps, batch.status),
+                *(tol, max_iter, point, gaps, batch.status, batch.cancelled),
             )
         )
 
-    batch.run(work, 80)
+    batch.run(work, 80, longest=1000)
     if (batch.status == gather.BAD_START).any():
         complain_of_start(int(np.flatnonzero(batch.status == gather.BAD_START)[0]))
     heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
@@ -240,10 +250,10 @@ def projection_nearby(
         room = batch.scratch("marginals", first, kind)
         project_nearby(
             *(batch.values, aims, batch.sizes, batch.order, first, last, *kind, room),
-            *(tol, most_points, point, batch.status),
+            *(tol, most_points, point, batch.status, batch.cancelled),
         )
 
-    batch.run(work, 40)
+    batch.run(work, 40, longest=3)
     return torch.from_numpy(point).to(scores.dtype), torch.from_numpy(batch.status == gather.DONE)
 
 
@@ -258,10 +268,11 @@ def sparsemap_derivative(direction: Tensor, lengths: Tensor | None, heads: Tenso
     sizes = np.full(len(values), values.shape[1]) if lengths is None else lengths.contiguous().numpy()
     ends = np.concatenate([[0], np.cumsum(counts.numpy())])
     support, shares = heads.contiguous().numpy(), weights.contiguous().numpy()
+    cancelled = np.zeros(1, np.bool_)
 
     def work(first: int, last: int) -> None:
-        kernels.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result)
+        kernels.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result, cancelled)
 
     if len(values):
-        run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1])
+        run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1], cancelled)
     return torch.from_numpy(result).to(direction.dtype)

@@ -3,14 +3,14 @@
 A group is `WIDTH` sentences that go through the recursion together, one in each lane; `order` lists the rows of the batch so
 that those of a group lie side by side, longest first. Sentences keep their own lengths: whatever lies beyond one is there for
 the others. Scores and results `(batch, n, n + 1)` are float32 or float64, and all between them is float64; `status (batch,)`
-tells how each row went. `scratch` has room for as many charts `(size, size, WIDTH)`, of one place more than there are words,
-as `CHARTS` says.
+tells how each row went, and where `cancelled (1,)` is set, nobody waits for the results any more. `scratch` has room for as
+many charts `(size, size, WIDTH)`, of one place more than there are words, as `CHARTS` says.
 """
 
 import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE
-from hf_latent.inference.cpu import active_set, arborescence, eisner, matrix_tree, validity, wilson
+from hf_latent.inference.cpu import active_set, arborescence, eisner, insertion, matrix_tree, validity
 from hf_latent.inference.cpu.compiling import Kernel, part
 from hf_latent.inference.cpu.gather import (
     BAD_START,
@@ -52,13 +52,13 @@ CHARTS = {
     "log_partition": (7, 1),
     "marginals": (15, 3),
     "marginals_derivative": (30, 6),
-    "sample": (9, 3),
+    "sample": (8, 2),
     "sparsemap": (7, 1),
 }
 
 
 @Kernel
-def argmax(values, sizes, order, first, last, projective, single_root, scratch, arcs, status):  # type: ignore[no-untyped-def]
+def argmax(values, sizes, order, first, last, projective, single_root, scratch, arcs, status, cancelled):  # type: ignore[no-untyped-def]
     """Writes the arcs of a best tree into `arcs`, which is 0 on entry."""
     size = sizes[order[first * WIDTH]]
     heads = np.empty(size, np.int64)
@@ -66,6 +66,8 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
     if projective:
         weights, charts = charts_of(scratch, 0, 1, size + 1)[0], six_charts(scratch, 1, size)
         for group in range(first, last):
+            if cancelled[0]:
+                return
             rows = order[group * WIDTH : (group + 1) * WIDTH]
             size = sizes[rows[0]]
             gather_scores(values, rows, sizes, weights, status)
@@ -80,6 +82,8 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
                     _mark(heads, n, arcs[index])
     else:
         for place in range(first * WIDTH, min(last * WIDTH, len(order))):
+            if cancelled[0]:
+                return
             index = order[place]
             n = sizes[index]
             lowest = check_sentence(values[index], n, status[index : index + 1])
@@ -90,13 +94,15 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
 
 
 @Kernel
-def log_partition(values, sizes, order, first, last, projective, single_root, scratch, out, status):  # type: ignore[no-untyped-def]
+def log_partition(values, sizes, order, first, last, projective, single_root, scratch, out, status, cancelled):  # type: ignore[no-untyped-def]
     """Writes log Z into `out (batch,)`."""
     size = sizes[order[first * WIDTH]]
     weights, offsets = charts_of(scratch, 0, 1, size + 1)[0], np.empty(WIDTH)
     charts = six_charts(scratch, 1, size if projective else 0)
     pivots = np.empty((size + 1, WIDTH))
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
@@ -120,7 +126,7 @@ def log_partition(values, sizes, order, first, last, projective, single_root, sc
 
 
 @Kernel
-def marginals(values, sizes, order, first, last, projective, single_root, scratch, out, status):  # type: ignore[no-untyped-def]
+def marginals(values, sizes, order, first, last, projective, single_root, scratch, out, status, cancelled):  # type: ignore[no-untyped-def]
     """Writes the probability of each arc into `out`, which is 0 on entry."""
     size = sizes[order[first * WIDTH]]
     three = charts_of(scratch, 0, 3, size + 1)
@@ -130,6 +136,8 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
     flows = six_charts(scratch, 9, size if projective else 0)
     ends = np.empty((size + 1, WIDTH))  # the sums, or the pivots
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
@@ -146,7 +154,7 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
 
 @Kernel
 def marginals_derivative(  # type: ignore[no-untyped-def]
-    values, directions, sizes, order, first, last, projective, single_root, scratch, out, status
+    values, directions, sizes, order, first, last, projective, single_root, scratch, out, status, cancelled
 ):
     """Writes the derivative of the marginals along `directions` (as the scores) into `out`, which is 0 on entry."""
     size = sizes[order[first * WIDTH]]
@@ -158,6 +166,8 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
     flows = _paired(six_charts(scratch, 18, room), six_charts(scratch, 24, room))
     ends = (np.empty((size + 1, WIDTH)), np.empty((size + 1, WIDTH)))
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights[0], offsets, status)
@@ -174,48 +184,45 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def sample(values, seeds, sizes, order, first, last, projective, single_root, scratch, heads, status):  # type: ignore[no-untyped-def]
+def sample(values, seeds, sizes, order, first, last, projective, single_root, scratch, heads, status, cancelled):  # type: ignore[no-untyped-def]
     """Draws `heads (samples, batch, n)`, each tree from a seed of `seeds (samples, batch)`, in uint64."""
     size = sizes[order[first * WIDTH]]
-    three = charts_of(scratch, 0, 3, size + 1)
-    weights, paths, arcs = three[0], three[1], three[2]
+    two = charts_of(scratch, 0, 2, size + 1)
+    weights, paths = two[0], two[1]
     offsets, pivots = np.empty(WIDTH), np.empty((size + 1, WIDTH))
-    charts = six_charts(scratch, 3, size if projective else 0)
-    sums, roots = np.empty((size, size + 1)), np.empty(size + 1)
+    charts = six_charts(scratch, 2, size if projective else 0)
     state = np.empty(1, np.uint64)
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
         if projective:
             eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
-        elif single_root:
+        else:
             attach_padding(weights, rows, sizes)
-            non_projective_marginals(weights, size, single_root, paths, arcs, pivots)
+            _eliminated(weights, size, single_root, paths, pivots)
         for lane in range(len(rows)):
             index = rows[lane]
             n = sizes[index]
             if projective:
                 _check_sum(charts[eisner.RIGHT][0, n, lane], n, index, status)
             else:
-                if single_root:
-                    check_pivots(pivots, n, lane, index, status)
-                _running_sums(weights, arcs, n, lane, single_root, sums, roots)
+                check_pivots(pivots, n, lane, index, status)
             for turn in range(len(seeds)):
-                if status[index] != DONE or n == 0:
+                if status[index] != DONE or n == 0 or cancelled[0]:
                     break
                 state[0] = seeds[turn, index]
                 if projective:
                     eisner.trace(charts, lane, n, single_root, heads[turn, index], True, state)
                 else:
-                    root = wilson.draw(roots, n, state) if single_root else 0
-                    if not wilson.sample_heads(sums, n, root, heads[turn, index], state):
-                        status[index] = OUT_OF_RANGE
+                    insertion.sample_heads(weights, paths, pivots, n, lane, single_root, heads[turn, index], state)
 
 
 @Kernel
 def sparsemap(  # type: ignore[no-untyped-def]
-    values, starts, sizes, order, first, last, projective, single_root, scratch, tol, max_iter, point, gaps, status
+    values, starts, sizes, order, first, last, projective, single_root, scratch, tol, max_iter, point, gaps, status, cancelled
 ):
     """Writes projections into `point`, which is 0 on entry, and their duality gaps into `gaps (batch,)`.
 
@@ -240,7 +247,7 @@ def sparsemap(  # type: ignore[no-untyped-def]
     lanes, charts = charts_of(scratch, 0, 1, most + 1)[0], six_charts(scratch, 1, most if projective else 0)
     lanes[:] = -np.inf
     found, found_weights, found_rows, number = np.empty((64, most), np.int32), np.empty(64), np.empty(64, np.int64), 0
-    while True:
+    while not cancelled[0]:
         busy, size = False, 0
         for slot in range(slots):
             while owner[slot] < 0 and place < stop:
@@ -340,12 +347,14 @@ def sparsemap(  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def sparsemap_derivative(trees, weights, ends, sizes, first, last, directions, out):  # type: ignore[no-untyped-def]
+def sparsemap_derivative(trees, weights, ends, sizes, first, last, directions, out, cancelled):  # type: ignore[no-untyped-def]
     """Writes the derivative of projections along `directions` into `out`, which is 0 on entry, for the rows in a range.
 
     The trees of row r, of which it has a share in `weights`, are those from `ends[r]` to `ends[r + 1]`.
     """
     for index in range(first, last):
+        if cancelled[0]:
+            return
         n = sizes[index]
         support = trees[ends[index] : ends[index + 1], :n]
         change = active_set.direction(support, weights[ends[index] : ends[index + 1]], directions[index])
@@ -378,15 +387,20 @@ def projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs,
 @part
 def non_projective_marginals(weights, size, single_root, paths, arcs, pivots):  # type: ignore[no-untyped-def]
     """Marginals into `arcs`, and the pivots of the elimination, which leaves what it does in `paths`."""
-    for i in range(1, size + 1):
-        for j in range(size + 1):
-            store(row(paths, i, 0), j, load(row(weights, i, 0), j))
-    matrix_tree.eliminate(paths, pivots, size, single_root)
+    _eliminated(weights, size, single_root, paths, pivots)
     matrix_tree.derivatives(paths, pivots, arcs, size, single_root)
     for i in range(1, size + 1):
         probabilities = row(arcs, i, 0)
         for j in range(size + 1):
             store(probabilities, j, times(load(probabilities, j), load(row(weights, i, 0), j)))
+
+
+@part
+def _eliminated(weights, size, single_root, paths, pivots):  # type: ignore[no-untyped-def]
+    for i in range(1, size + 1):
+        for j in range(size + 1):
+            store(row(paths, i, 0), j, load(row(weights, i, 0), j))
+    matrix_tree.eliminate(paths, pivots, size, single_root)
 
 
 @part
@@ -448,20 +462,3 @@ def check_pivots(pivots, n, lane, index, status):  # type: ignore[no-untyped-def
 def _mark(heads, n, arcs):  # type: ignore[no-untyped-def]
     for word in range(n):
         arcs[word, heads[word]] = 1
-
-
-@part
-def _running_sums(weights, marginals, n, lane, single_root, sums, roots):  # type: ignore[no-untyped-def]
-    """The running sums of each word's weights, and of the probabilities that ROOT heads each word.
-
-    With a single root, that is drawn first, and no walk takes an arc from ROOT.
-    """
-    chance = 0.0
-    for word in range(n):
-        total = 0.0
-        for head in range(n + 1):
-            if head > 0 or not single_root:
-                total += weights[word + 1, head, lane]
-            sums[word, head] = total
-        chance += marginals[word + 1, 0, lane]
-        roots[word] = chance

@@ -35,7 +35,7 @@ TILTS = (3.0, 10.0, 30.0, 0.0)
 
 @Kernel
 def project_nearby(  # type: ignore[no-untyped-def]
-    values, targets, sizes, order, first, last, projective, single_root, scratch, tol, most_points, point, status
+    values, targets, sizes, order, first, last, projective, single_root, scratch, tol, most_points, point, status, cancelled
 ):
     """Writes the projections of `targets` into `point`, from the marginals of `values`; both `(batch, n, n + 1)`, `point` 0.
 
@@ -70,6 +70,8 @@ def project_nearby(  # type: ignore[no-untyped-def]
                     scores[lane, word, head] = score if allowed else -np.inf
             ended[lane] = 0 < n <= SHORT
         for turn in range(most_points + 1):
+            if cancelled[0]:
+                return
             tilt = 0.0 if turn == 0 else TILTS[(turn - 1) % len(TILTS)]
             tree = turn > 0 and tilt == 0.0
             for lane in range(count):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
 from hf_latent.inference.reference.masking import FORBIDDEN, arc_mask, normalize, word_mask
 
@@ -65,8 +64,7 @@ def marginals_derivative(scores: Tensor, lengths: Tensor, direction: Tensor, pro
 
 def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
     """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence; one for each of `seeds (samples, batch)`."""
-    draws, (normalized, _) = uniforms(seeds, 2 * scores.shape[1]), normalize(scores, lengths)
-    drawn = torch.stack([_sums(projective).sample(normalized, lengths, row, single_root) for row in draws])
+    drawn = _sums(projective).sample(normalize(scores, lengths)[0], lengths, seeds, single_root)
     # Where scores are so large that their differences have no digits left (1e13 and more), what is drawn may be no tree.
     valid = is_tree(drawn.flatten(0, 1), projective, single_root, lengths.repeat(len(drawn))).view(drawn.shape[:2])
     if valid.all():
