@@ -12,6 +12,10 @@ from hf_latent.structures import Structure
 
 TaskLoss = Callable[[Tensor], Tensor]
 
+# Where none is named: the one that is nowhere below a network without a tree, costs least, and needs no labels at hand. See the
+# README, "How to choose", for the figures.
+DEFAULT_ESTIMATOR = "marginals"
+
 
 class Latent(NamedTuple):
     """What an estimator hands to the network.

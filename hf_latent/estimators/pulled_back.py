@@ -35,6 +35,9 @@ from hf_latent.structures import Structure
 
 STARTS = ("argmax", "marginals", "zero")
 
+# η where none is given: what did best, or as well as any, wherever several were tried (see the README, "How to choose").
+DEFAULT_STEP_SIZE = 0.1
+
 
 @register_estimator("ste_identity", loss="perceptron", inner_step="gradient")
 @register_estimator("spigot", loss="perceptron", inner_step="projected")
@@ -56,7 +59,7 @@ class PulledBack(Estimator):
 
     loss: str
     inner_step: str
-    step_size: float = 1.0
+    step_size: float = DEFAULT_STEP_SIZE
     num_steps: int = 1
     start: str | None = None
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from hf_latent.estimators import Estimator, TaskLoss, get_estimator
+from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, TaskLoss, get_estimator
 from hf_latent.layers.arc_scorers import ARC_SCORERS
 from hf_latent.structures import DependencyTree, Several, Structure
 
@@ -51,7 +51,7 @@ class LatentTreeLayer(nn.Module):
         hidden_size: int,
         arc_scorer: str | nn.Module = "biaffine",
         structure: DependencyTree | None = None,
-        estimator: str | Estimator = "spigot",
+        estimator: str | Estimator = DEFAULT_ESTIMATOR,
         argmax_at_evaluation: bool = False,
         arc_size: int = 100,
         dropout: float = 0.0,

@@ -4,6 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
@@ -16,7 +17,7 @@ class LatentTreeConfig(PreTrainedConfig):
     Configuration of a [`LatentTreeModel`] and the models on top of it.
 
     text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any kind that `AutoModel` knows.
-    estimator (`str`, *optional*, defaults to `"spigot"`): how the gradient gets through the choice of a tree, a name of
+    estimator (`str`, *optional*, defaults to `"marginals"`): how the gradient gets through the choice of a tree, a name of
         `hf_latent.list_estimators()`. With `None` there is no tree: the baseline.
     estimator_options (`dict`, *optional*): its options, such as `{"step_size": 0.1, "num_steps": 1}`.
     argmax_at_evaluation (`bool`, defaults to `False`): in evaluation mode, use the best tree also where training relaxes it.
@@ -47,7 +48,7 @@ class LatentTreeConfig(PreTrainedConfig):
     ]
 
     text_config: PreTrainedConfig | dict | None = None
-    estimator: str | None = "spigot"
+    estimator: str | None = DEFAULT_ESTIMATOR
     estimator_options: dict | None = None
     argmax_at_evaluation: bool = False
     projective: bool = True
