@@ -16,7 +16,7 @@ from hf_latent.structures import Structure
 def check_structure(structure: Structure, sizes: Sequence[int] = (1, 2, 3, 4), seed: int = 0) -> None:
     """Raises unless the operations of `structure` do what the contract (`Structure`) says.
 
-    Checked are: what is enumerated; each operation against the enumeration, in float64 and float32; gradients, exact and finite;
+    Checked are: what is enumerated; each operation against the enumeration, in float64 and float32; exact gradients;
     that neither padding nor the rest of the batch, nor what lies beyond the lengths, changes anything; that what a score of
     -inf (or a very low one) forbids is left out everywhere; and that NaN and rows without a structure are errors.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_latent import Categorical, DependencyTree, Structure
+from hf_latent import Categorical, Structure
 from hf_latent.testing import check_structure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from custom_structure import Subset  # noqa: E402
+from custom_structure import Subset
 
 
 @dataclass(frozen=True)
