@@ -125,9 +125,9 @@ def _problems(structure: Structure, sizes: list[int], seed: int, found: list[str
         vertices = [padded[size] for size in sizes]
         for row, own in enumerate(vertices):
             left = ~(own.bool() & forbidden[row]).flatten(1).any(1)
-            if left.any():
+            if left.any() and (can_be[row] & ~forbidden[row]).any():
                 vertices[row] = own[left]
-            else:
+            else:  # a low score is one beside others
                 forbidden[row] = False
         given = scores.masked_fill(~structure.positions(scores, lengths), torch.nan).masked_fill(forbidden, low)
         clean = scores.masked_fill(~can_be | forbidden, 0.0).to(dtype).double()
