@@ -19,7 +19,8 @@ class ParsedText(dict):
     def __missing__(self, key: str) -> Tree:
         if key != "tree":
             raise KeyError(key)
-        return Tree(**self)
+        pairs = {name: tuple(map(tuple, self[name])) for name in ("other_arcs", "offsets")}
+        return Tree(self["words"], self["heads"], self["weights"], **pairs)
 
 
 class LatentTreeParsingPipeline(Pipeline):
