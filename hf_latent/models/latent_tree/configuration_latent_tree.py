@@ -30,6 +30,9 @@ class LatentTreeConfig(PreTrainedConfig):
         output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.
     dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
+    heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
+    impossible_heads (`str`, defaults to `"error"`): what becomes of gold trees that the model does not allow: an error, or
+        `"skip"`, to learn nothing from them, with warnings that count such sentences.
     format_version (`int`): of saved models; set by the package that saves them.
     """
 
@@ -59,6 +62,8 @@ class LatentTreeConfig(PreTrainedConfig):
     decoder_input: str = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
+    heads_loss_weight: float | int = 1.0
+    impossible_heads: str = "error"
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
@@ -70,6 +75,10 @@ class LatentTreeConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
+        if not 0 <= self.heads_loss_weight < float("inf"):
+            raise ValueError(f"`heads_loss_weight` must be a finite number of at least 0, got {self.heads_loss_weight!r}.")
+        if self.impossible_heads not in ("error", "skip"):
+            raise ValueError(f"`impossible_heads` must be 'error' or 'skip', got {self.impossible_heads!r}.")
         if self.word_pooling not in POOLINGS:
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 
