@@ -1,7 +1,7 @@
 """A sentence and its tree."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -22,15 +22,17 @@ class Tree:
             heads are averaged.
         other_arcs: where heads are averaged, the arcs beside the tree's own that have weight: (word from 0, head as above,
             weight).
+        offsets: where each word begins and ends in the text that was parsed; not known where words were given. (Not compared.)
     """
 
     words: tuple[str, ...]
     heads: tuple[int, ...]
     weights: tuple[float, ...] = ()
     other_arcs: tuple[tuple[int, int, float], ...] = ()
+    offsets: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("words", "heads", "weights", "other_arcs"):
+        for name in ("words", "heads", "weights", "other_arcs", "offsets"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         count = len(self.words)
         if any(isinstance(head, bool) or not isinstance(head, int) for head in self.heads):
