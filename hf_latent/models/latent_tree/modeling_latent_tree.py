@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
