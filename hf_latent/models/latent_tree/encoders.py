@@ -180,10 +180,24 @@ def encode(encoder: PreTrainedModel, attention_mask: Tensor | None, **inputs: An
     output = encoder(**inputs, return_dict=True)
     if "last_hidden_state" not in output:
         raise ValueError(f"`encoder` ({type(encoder).__name__}) gives no vector of each token: no `last_hidden_state`.")
+
+    def put_back(value: Any, *dims: int) -> Any:
+        """A tensor with its dimensions of tokens as they came in; what has no such dimensions stays as it is."""
+        for dim in dims:
+            if isinstance(value, Tensor) and value.shape[:1] == shape[:1] and value.shape[dim:][:1] == (max(shape[1], 1),):
+                if back is not None:
+                    value = _reorder(value.transpose(1, dim), back).transpose(1, dim)
+                elif not shape[1]:
+                    value = value.narrow(dim, 0, 0)
+        return value
+
+    def put_all_back(values: tuple[Any, ...] | None, *dims: int) -> tuple[Any, ...] | None:
+        return None if values is None else tuple(put_back(value, *dims) for value in values)
+
     return BaseModelOutput(
-        last_hidden_state=_put_back(output.last_hidden_state, back, shape),
-        hidden_states=_each(output.get("hidden_states"), lambda value: _put_back(value, back, shape)),
-        attentions=_each(output.get("attentions"), lambda value: _put_back_both(value, back, shape)),
+        last_hidden_state=put_back(output.last_hidden_state, 1),
+        hidden_states=put_all_back(output.get("hidden_states"), 1),
+        attentions=put_all_back(output.get("attentions"), 2, 3),
     )
 
 
@@ -216,24 +230,6 @@ def _is_of_tokens(value: Any, shape: torch.Size) -> bool:
 def _reorder(value: Tensor, order: Tensor) -> Tensor:
     """`value (batch, tokens, ...)` with its tokens in another order."""
     return value.gather(1, order.view(*order.shape, *(1,) * (value.dim() - 2)).expand(*order.shape, *value.shape[2:]))
-
-
-def _put_back(value: Tensor, back: Tensor | None, shape: torch.Size) -> Tensor:
-    if back is not None and _is_of_tokens(value, back.shape):
-        value = _reorder(value, back)
-    return value if shape[1] else value[:, :0]
-
-
-def _put_back_both(value: Tensor, back: Tensor | None, shape: torch.Size) -> Tensor:
-    """Attention, `(batch, heads, tokens, tokens)`."""
-    value = _put_back(value.transpose(1, 2), back, shape).transpose(1, 2)
-    if value.shape[3] == max(shape[1], 1):
-        value = _put_back(value.permute(0, 3, 2, 1), back, shape).permute(0, 3, 2, 1)
-    return value
-
-
-def _each(values: Any, change: Any) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(change(value) if isinstance(value, Tensor) else value for value in values)
 
 
 @torch.no_grad()
