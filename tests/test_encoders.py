@@ -263,9 +263,7 @@ def test_an_encoder_of_remote_code_is_used_but_not_saved(wordpiece, tmp_path, mo
     assert type(encoder).__name__ == "OwnModel"
     model = LatentTreeForSequenceClassification.from_encoder(encoder, wordpiece, num_labels=2).eval()
     assert model(**PADDED).logits.isfinite().all()
-    with pytest.raises(
-        ValueError, match="with a OwnModel in it cannot be saved: its code is not part of transformers.*register"
-    ):
+    with pytest.raises(ValueError, match=r"with a OwnModel in it cannot be saved: its code is not part.*AutoModel.register"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 

@@ -38,6 +38,9 @@ class NoPooler(nn.Module):
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         return hidden_states
 
+    def _load_from_state_dict(self, *_: Any) -> None:
+        """Passes over the weights of the pooler that was here."""
+
 
 def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """The encoder of this kind; of models with an encoder and a decoder (T5), the former alone.
