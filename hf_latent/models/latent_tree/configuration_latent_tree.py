@@ -24,8 +24,8 @@ class LatentTreeConfig(PreTrainedConfig):
     single_root (`bool`, defaults to `False`): only trees with one word below ROOT.
     arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`.
     arc_size (`int`, defaults to 100): hidden size of the arc scorer.
-    word_pooling (`str`, *optional*): the vector of a word is that of its `"first"` sub-word, its `"last"`, or their `"mean"`. By
-        default the first; the last where the encoder does not look ahead, which is found by trying it when the model is made.
+    word_pooling (`str`, *optional*): the vector of a word is that of its `"first"` sub-word, its `"last"`, or their `"mean"`.
+        By default the first; the last where the encoder does not look ahead, found by trying it when the model is made.
     decoder_input (`str`, defaults to `"encoder"`): the vectors that the decoder sees of a word and its head: the encoder's
         output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.

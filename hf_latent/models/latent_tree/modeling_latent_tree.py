@@ -249,6 +249,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             word_ids = self.find_words(input_ids, attention_mask)
             if heads is not None:
                 check_heads(word_ids, heads)
+        assert self.config.word_pooling is not None  # since the model was made
         words, num_words = pool_words(encoded.last_hidden_state, word_ids, self.config.word_pooling)
         decoder_words = words
         if self.config.decoder_input == "embeddings":

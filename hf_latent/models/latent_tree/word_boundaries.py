@@ -86,13 +86,15 @@ def token_kinds(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
     for index in tokenizer.all_special_ids:
         kinds[index] = NO_WORD
     roles = {getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "sep", "cls", "pad")}
-    words = {getattr(tokenizer, "mask_token_id", None): OWN_WORD}
+    words: dict[int | None, int] = {getattr(tokenizer, "mask_token_id", None): OWN_WORD}
     if tokenizer.unk_token_id not in roles:
         words[tokenizer.unk_token_id] = unknown_kind
     words[_unknown_id(description, vocabulary)] = unknown_kind
     before, after = _template(tokenizer)
-    for index in words.keys() - {None}:
-        kinds[index] = words[index] | (PADDING if index == tokenizer.pad_token_id else 0)
+    for index, own in words.items():
+        if index is None:
+            continue
+        kinds[index] = own | (PADDING if index == tokenizer.pad_token_id else 0)
         if index in (*before, *after):
             kinds[index] |= _places(tokenizer, index, before, after)
     table = torch.tensor(kinds, dtype=torch.int32)
@@ -290,8 +292,8 @@ def _places(tokenizer: PreTrainedTokenizerBase, index: int, before: list[int], a
         )
     edges = " and the ".join(["beginning"] * (index in before) + ["end"] * (index in after))
     warnings.warn(
-        f"The tokenizer writes unknown words as {token!r}, which it also puts at the {edges} of a text. There it is taken for no "
-        "word: encode texts with their special tokens, or pass `word_ids`; for pairs, pass `word_ids (batch, 2, tokens)`.",
+        f"The tokenizer writes unknown words as {token!r}, which it also puts at the {edges} of a text. There it is taken for "
+        "no word: encode texts with their special tokens, or pass `word_ids`; for pairs, pass `word_ids (batch, 2, tokens)`.",
         stacklevel=4,
     )
     return (TEMPLATE_FIRST if index in before else 0) | (TEMPLATE_LAST if index in after else 0)
@@ -305,7 +307,7 @@ def _warn_of_lost_white_space(tokenizer: PreTrainedTokenizerBase, table: Tensor)
     lost = [space for space in _COMMON_WHITE_SPACE if count(f"a{space}a") != count("a a")]
     if lost:
         warnings.warn(
-            f"The tokens of {type(tokenizer).__name__} do not show {', '.join(map(repr, lost))}: words on both sides are taken for "
-            "one. Replace such white space by blanks before tokenization, or pass `word_ids`.",
+            f"The tokens of {type(tokenizer).__name__} do not show some white space ({', '.join(map(repr, lost))}): words "
+            "on both sides of it are taken for one. Replace it by blanks before tokenization, or pass `word_ids`.",
             stacklevel=4,
         )
