@@ -1,4 +1,4 @@
-"""Whether an encoder looks ahead: found by trying it, since no name or configuration tells of all."""
+"""Whether an encoder looks ahead: found by trying it, since neither names nor configurations tell of all."""
 
 import torch
 from transformers import PreTrainedModel
@@ -8,23 +8,36 @@ LENGTH = 8
 
 @torch.no_grad()
 def looks_ahead(encoder: PreTrainedModel) -> bool:
-    """Whether the vectors of tokens depend on tokens after them; taken to be so of a model without weights (meta device)."""
+    """Whether the vectors of tokens depend on what comes after them.
+
+    Taken to be so of a model whose weights are not there yet (meta device), which cannot be tried.
+    """
     embeddings = encoder.get_input_embeddings()
-    weight = next(embeddings.parameters())
-    if weight.is_meta:
-        return True
-    special = {value for name, value in encoder.config.to_dict().items() if name.endswith("_token_id")}
-    size = embeddings.num_embeddings
-    plain = [index for index in range(min(size, len(special) + 2)) if index not in special] or [0]
+    device = next(embeddings.parameters()).device
+    if device.type == "meta":
+        if not hasattr(encoder, "hf_device_map"):
+            return True
+        device = torch.device("cpu")  # weights that are kept elsewhere come when they are needed
+    common, other = _ordinary_tokens(encoder)
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        outputs = []
-        for last in (plain[0], plain[-1]):
-            input_ids = torch.full((1, LENGTH), plain[0], device=weight.device)
-            input_ids[0, -1] = last
-            outputs.append(encoder(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).last_hidden_state)
+        vectors = []
+        for last in (common, other):
+            input_ids = torch.tensor([[common] * (LENGTH - 1) + [last]], device=device)
+            output = encoder(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), return_dict=True)
+            vectors.append(output.last_hidden_state[:, :-1])
     finally:
         for module, training in modes.items():
             module.training = training
-    return not torch.equal(outputs[0][:, :-1], outputs[1][:, :-1])
+    return not torch.equal(*vectors)
+
+
+def _ordinary_tokens(encoder: PreTrainedModel) -> list[int]:
+    """Two tokens, if possible not special ones, which some encoders treat in ways of their own."""
+    special: set[int] = set()
+    for name, value in encoder.config.to_dict().items():
+        if name.endswith("_token_id") and value is not None:
+            special |= set(value) if isinstance(value, list) else {value}
+    known = range(min(encoder.get_input_embeddings().num_embeddings, len(special) + 2))
+    return sorted(known, key=special.__contains__)[:2]
