@@ -23,6 +23,8 @@ class BiLstmLayer(GradientCheckpointingLayer):
         self.lstm = nn.LSTM(input_size, hidden_size // 2, batch_first=True, bidirectional=True)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        if not hidden_states.numel():  # which an LSTM does not take
+            return hidden_states.new_zeros(*hidden_states.shape[:2], 2 * self.lstm.hidden_size)
         # The words of each row first, in their order; the way back is the inverse permutation.
         order = (attention_mask == 0).long().argsort(dim=1, stable=True)
         lengths = attention_mask.ne(0).sum(1).clamp(min=1).cpu()  # an LSTM takes no empty rows; they are masked below

@@ -34,6 +34,8 @@ class LatentTreeConfig(PreTrainedConfig):
     heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
     impossible_heads (`str`, defaults to `"error"`): what becomes of gold trees that the model does not allow: an error, or
         `"skip"`, to learn nothing from them, with warnings that count such sentences.
+    encoder_size (`int`, *optional*): the size of the encoder's vectors, where it is not the `hidden_size` of its configuration;
+        set by the model that is made.
     format_version (`int`): of saved models; set by the package that saves them.
     """
 
@@ -65,6 +67,7 @@ class LatentTreeConfig(PreTrainedConfig):
     dropout: float | int = 0.0
     heads_loss_weight: float | int = 1.0
     impossible_heads: str = "error"
+    encoder_size: int | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
@@ -74,6 +77,8 @@ class LatentTreeConfig(PreTrainedConfig):
                 f"{FORMAT_VERSION}). Upgrade: pip install --upgrade hf_latent."
             )
         super().__post_init__(**kwargs)
+        if self.output_attentions and self._attn_implementation is None:  # type: ignore[has-type]
+            self._attn_implementation = "eager"  # the others have no attentions to return
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
         if not 0 <= self.heads_loss_weight < float("inf"):
@@ -86,7 +91,7 @@ class LatentTreeConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """The size of a word vector of the encoder."""
-        return self.get_text_config().hidden_size
+        return self.encoder_size or self.text_config.hidden_size  # type: ignore[union-attr, return-value]
 
     # What callers read and write here belongs to the encoder.
     @property

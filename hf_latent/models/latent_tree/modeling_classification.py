@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
@@ -61,10 +62,10 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
     mean_loss = staticmethod(mean_loss)
     labels_tokens = False
 
-    def __init__(self, config: LatentTreeConfig) -> None:
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.latent_tree = LatentTreeModel(config)
+        self.latent_tree = LatentTreeModel(config, encoder)
         # By the last backward pass of each thread.
         self._reached: dict[int, set[str]] = {}
 
@@ -177,8 +178,8 @@ class LatentTreeForSequenceClassification(LatentTreeClassifier):
     Each word beside its head, an affine layer, ReLU, attention, and a linear output layer.
     """
 
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config, encoder)
         self.decoder = nn.Sequential(
             nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
         )
@@ -199,8 +200,8 @@ class LatentTreeForPairClassification(LatentTreeClassifier):
     pull both back through the whole decoder.
     """
 
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config, encoder)
         self.comparison = DecomposableAttention(self.latent_tree.output_size, config.decoder_size, config.dropout)
         self.decoder = nn.Sequential(
             nn.Dropout(config.dropout), nn.Linear(2 * config.decoder_size, config.decoder_size), nn.ReLU()
@@ -243,8 +244,8 @@ class LatentTreeForTokenClassification(LatentTreeClassifier):
     mean_loss = staticmethod(mean_token_loss)
     labels_tokens = True
 
-    def __init__(self, config: LatentTreeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config, encoder)
         self.decoder = nn.Sequential(
             nn.Linear(self.latent_tree.output_size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout)
         )

@@ -9,28 +9,27 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
-    AutoModelForTextEncoding,
     AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     initialization,
 )
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
 from hf_latent.estimators import Estimator, get_estimator
 from hf_latent.inference.checks import sees_values
 from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
+from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads
 from hf_latent.models.latent_tree.look_ahead import looks_ahead
 from hf_latent.models.latent_tree.word_boundaries import OWN_WORD, UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import IGNORED, losses_of_heads, mean_heads_loss, reaching
 from hf_latent.structures import DependencyTree, Several, Structure
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -87,12 +86,31 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         elif isinstance(module, LatentTreeModel):
             nn.init.constant_(module.token_kinds, UNSET)
 
+    def is_custom_code(self) -> bool:  # type: ignore[override]
+        """Custom code is not asked to fill what is not saved; our own can be, and what matters is the encoder's."""
+        return self.base_model.encoder.is_custom_code()
+
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As in transformers; a model computes to the last bit what it computed when it was saved."""
         loaded = super().from_pretrained(*args, **kwargs)
         _align(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """As in transformers.
+
+        Raises:
+            ValueError: an encoder of code that transformers does not know, with which the model could not be loaded.
+        """
+        encoder_class = self.base_model.encoder_class
+        if not encoders.comes_back(encoder_class, self.config.text_config):
+            raise ValueError(
+                f"A model with a {encoder_class.__name__} in it cannot be saved: its code is not part of transformers, and the "
+                "model would be loaded with another encoder or not at all. Put that code into a package of your own that "
+                "calls `AutoConfig.register` and `AutoModel.register`, and import it wherever the model is saved or loaded."
+            )
+        super().save_pretrained(*args, **kwargs)
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
         """As in transformers; new tokens are taken for words of their own.
@@ -133,8 +151,8 @@ class LatentTreePreTrainedModel(PreTrainedModel):
             TypeError: an option that [`LatentTreeConfig`] does not have.
             ValueError: a tokenizer that does not fit the encoder, or does not mark words.
         """
-        known = {field.name for field in fields(LatentTreeConfig)} | {"num_labels"}
-        known -= {"text_config", "transformers_version", "architectures", "dtype"}
+        known = {field.name for field in fields(LatentTreeConfig)} | {"num_labels", "output_attentions"}
+        known -= {"text_config", "encoder_size", "format_version", "transformers_version", "architectures", "dtype"}
         for option in options:
             if option not in known:
                 raise TypeError(
@@ -149,13 +167,13 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         if not isinstance(encoder, PreTrainedModel):
             tokenizer = encoder if tokenizer is None else tokenizer
             encoder = AutoModel.from_pretrained(encoder)
-        encoder = _as_loaded(encoder.base_model)
+        encoder = encoders.as_loaded(encoder)
         if isinstance(tokenizer, str | os.PathLike):
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        if options.get("word_pooling") is None:
-            options["word_pooling"] = "first" if looks_ahead(encoder) else "last"
-        model = cls(LatentTreeConfig(text_config=encoder.config, **options))
-        model.base_model.encoder = encoder
+        if not options.get("output_attentions"):  # for which it takes another
+            options["attn_implementation"] = {"text_config": encoder.config._attn_implementation}
+        options["experts_implementation"] = {"text_config": encoder.config._experts_implementation}
+        model = cls(LatentTreeConfig(text_config=encoder.config, **options), encoder)
         if getattr(encoder, "hf_quantizer", None) is not None:
             model.hf_quantizer = encoder.hf_quantizer  # which saves what it has quantized
         _align(model)
@@ -193,14 +211,18 @@ class LatentTreeModel(LatentTreePreTrainedModel):
     # What stands above this model in others; loaded alone, it does not miss it.
     _keys_to_ignore_on_load_unexpected = [r"^(decoder|pooling|comparison|classifier)\."]
 
-    def __init__(self, config: LatentTreeConfig) -> None:
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.encoder = _new_encoder(config.text_config)
+        self.encoder = encoders.new_encoder(config.text_config) if encoder is None else encoder
+        self.encoder_class = type(self.encoder)
+        found = encoders.output_size(self.encoder)
+        if found is not None and found != getattr(config.text_config, "hidden_size", None):
+            config.encoder_size = found
         if config.word_pooling is None:
             config.word_pooling = "first" if looks_ahead(self.encoder) else "last"
-        embeddings = self.encoder.get_input_embeddings()
-        self.register_buffer("token_kinds", torch.full((embeddings.num_embeddings,), UNSET, dtype=torch.int32))
-        size = config.hidden_size if config.decoder_input == "encoder" else embeddings.embedding_dim
+        vocab_size, size = self.encoder.get_input_embeddings().weight.shape
+        self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.int32))
+        size = config.hidden_size if config.decoder_input == "encoder" else size
         self.tree: LatentTreeLayer | None = None
         self.heads: HeadAveraging | None = None
         if config.estimator is not None:
@@ -261,17 +283,23 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 gradients need it in training; heads pass their own.
             predict_heads: whether to return `heads` in evaluation mode.
         """
-        self._check_length(input_ids if inputs_embeds is None else inputs_embeds)
-        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2 and self._counts_padding:
-            position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
-        given = {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
-        encoded: BaseModelOutput = self.encoder(
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name) is None and getattr(self.config, name):
+                kwargs[name] = True  # type: ignore[literal-required]
+        encoded = encoders.encode(
+            self.encoder,
+            attention_mask,
             input_ids=input_ids,
-            attention_mask=attention_mask,
-            return_dict=True,
-            **{name: value for name, value in given.items() if value is not None},
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
             **kwargs,
         )
+        if encoded.attentions == () and sees_values():
+            logger.warning_once(
+                f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
+                'return. Load it with `attn_implementation="eager"`.'
+            )
         if word_ids is None:
             word_ids = self.find_words(input_ids, attention_mask)
             if heads is not None:
@@ -280,6 +308,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         decoder_words = words
         if self.config.decoder_input == "embeddings":
             embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+            if isinstance(embeddings, tuple):  # quantized ones, with their scale
+                embeddings = embeddings[0]
             decoder_words, _ = self._pool(embeddings, word_ids)
         tree = None
         if self.tree is not None and self.heads is not None:
@@ -315,8 +345,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             latent_loss=None if tree is None else tree.loss,
             heads=predicted,
             heads_loss=heads_loss,
-            hidden_states=encoded.get("hidden_states"),
-            attentions=encoded.get("attentions"),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
 
     def _pool(self, tokens: Tensor, word_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -331,33 +361,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         return words, num_words
 
     @property
-    def _counts_padding(self) -> bool:
-        """Whether the encoder, left to itself, numbers positions from the first column, be it padding or not.
-
-        Then texts that are padded on the left would come out different. (RoBERTa and its like find the padding by themselves.)
-        """
-        takes_positions = "position_ids" in signature(self.encoder.forward).parameters
-        return takes_positions and getattr(getattr(self.encoder, "embeddings", None), "padding_idx", None) is None
-
-    @property
     def longest_text(self) -> int | None:
         """The number of tokens that the encoder has positions for; None where there is no limit."""
-        embeddings = getattr(self.encoder, "embeddings", self.encoder)
-        table = getattr(embeddings, "position_embeddings", getattr(embeddings, "wpe", None))
-        if not isinstance(table, nn.Embedding):
-            return None
-        # RoBERTa and its like leave the positions up to that of the padding unused.
-        padding = getattr(embeddings, "padding_idx", None)
-        return table.num_embeddings - (0 if padding is None else padding + 1)
-
-    def _check_length(self, tokens: Tensor | None) -> None:
-        """Raises where there are more tokens than the encoder has positions for, which would end in an index error."""
-        most = self.longest_text
-        if tokens is not None and most is not None and tokens.shape[1] > most:
-            raise ValueError(
-                f"The text has {tokens.shape[1]} tokens, and the encoder has positions for {most}. Cut it with "
-                f"`tokenizer(..., truncation=True, max_length={most})`."
-            )
+        return encoders.longest_text(self.encoder)
 
     def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The word of each token, `(batch, tokens)`, read off the tokens; -1 for tokens of none, -2 for white space."""
@@ -384,41 +390,6 @@ def _new_estimator(config: LatentTreeConfig) -> Estimator:
         return get_estimator(config.estimator, **(config.estimator_options or {}))
     except TypeError as error:
         raise TypeError(f"{error} Pass `estimator_options` (or None) that go with the `estimator`.") from None
-
-
-def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """The encoder of this kind; of models with an encoder and a decoder (T5), the former alone."""
-    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        return _without_pooler(AutoModelForTextEncoding.from_config(config))
-    if config.is_encoder_decoder:
-        raise ValueError(
-            f"`encoder` must be an encoder, but {config.model_type!r} is an encoder-decoder whose encoder transformers cannot "
-            "load by itself. Choose an encoder such as BERT, DeBERTa or T5."
-        )
-    return _without_pooler(AutoModel.from_config(config))
-
-
-def _as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
-    """The encoder as the class that a saved model will be loaded with: of T5Model, the encoder."""
-    if isinstance(encoder.config, LatentTreeConfig):
-        raise ValueError("`encoder` is a latent-tree model already: load it with `from_pretrained`.")
-    if not encoder.config.is_encoder_decoder:
-        return _without_pooler(encoder)
-    converted = _new_encoder(encoder.config)
-    missing = converted.load_state_dict(encoder.state_dict(), strict=False).missing_keys
-    if missing:
-        raise ValueError(
-            f"`encoder` must be a {type(converted).__name__}, as which {encoder.config.model_type!r} models are loaded; "
-            f"a {type(encoder).__name__} lacks {missing[0]!r}."
-        )
-    return converted
-
-
-def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """BERT's pooler and its like would be parameters without a gradient."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return encoder
 
 
 def _align(model: nn.Module) -> None:

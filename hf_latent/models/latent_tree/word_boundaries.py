@@ -108,7 +108,7 @@ def word_ids_from_tokens(input_ids: Tensor, attention_mask: Tensor | None, table
     Raises:
         ValueError: no `attention_mask`, where a token is padding as well as an unknown word.
     """
-    kinds = table[input_ids].long()
+    kinds = table[input_ids.long()].long()  # where no text has a token, tokenizers return floats
     if attention_mask is None:
         if sees_values() and (kinds & PADDING).any():
             raise ValueError("Pass `attention_mask`: this tokenizer writes unknown words as it writes padding.")
