@@ -39,7 +39,7 @@ def read_lines(path: str | os.PathLike, kind: str) -> Iterator[tuple[int, bytes]
         for first_bytes, archive in ARCHIVES.items():
             if start.startswith(first_bytes):
                 raise ValueError(f"{path} is a {archive} archive and no {kind}: unpack it first.")
-        file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw))) if start.startswith(GZIP) else raw
+        file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), 2**17) if start.startswith(GZIP) else raw
         number = 0
         while True:
             try:
