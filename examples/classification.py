@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from hf_latent import BiLstmModel, get_estimator, list_estimators
+from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.model_cards import ModelCardCallback
 from hf_latent.trees import parse
 
@@ -58,7 +59,7 @@ class ModelArguments:
     lstm_size: int = field(default=100, metadata={"help": "Hidden size of each direction of the BiLSTM."})
     lstm_layers: int = field(default=1, metadata={"help": "Its layers; 0 for word vectors without context."})
     estimator: str = field(
-        default="spigot", metadata={"help": f"'none' for no tree, or one of: {', '.join(list_estimators())}."}
+        default=DEFAULT_ESTIMATOR, metadata={"help": f"'none' for no tree, or one of: {', '.join(list_estimators())}."}
     )
     step_size: float = field(default=0.1, metadata={"help": "η of the pulled-back estimators."})
     num_steps: int = field(default=1, metadata={"help": "Inner steps of the pulled-back estimators."})

@@ -1,12 +1,12 @@
 """What latent trees look like, while they are learned."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from transformers import Trainer, TrainerCallback
 
-from hf_latent.trees.parsing import encode, parse_tokens, tree_of, without_adapters
+from hf_latent.trees.parsing import Encoded, encode, parse_batch, without_adapters
 from hf_latent.trees.statistics import attachment_score, tree_statistics
 from hf_latent.trees.tree import Tree
 
@@ -25,7 +25,7 @@ class TreeStatisticsCallback(TrainerCallback):
         texts: sentences to look at, a few hundred.
 
     Raises:
-        ValueError: a Trainer without a tokenizer, a model without a tree, no texts.
+        ValueError: a Trainer without a tokenizer, a model without a tree, no texts, or one that is too long for the model.
     """
 
     def __init__(self, trainer: Trainer, texts: Sequence[str], batch_size: int = 32) -> None:
@@ -36,6 +36,8 @@ class TreeStatisticsCallback(TrainerCallback):
         if isinstance(texts, str) or not any(text.strip() for text in texts):
             raise ValueError(f"`texts` must be a list of sentences, with at least one, got {texts!r}.")
         self.trainer, self.texts, self.batch_size = trainer, list(texts), batch_size
+        for _ in self._encoded(without_adapters(trainer.model)):
+            pass  # a text that cannot be looked at is told of now, and not in the middle of the training
         self.last: list[Tree] = []
         self.step = -1
 
@@ -44,10 +46,7 @@ class TreeStatisticsCallback(TrainerCallback):
             return
         self.step = state.global_step
         model = without_adapters(self.trainer.accelerator.unwrap_model(self.trainer.model))
-        training = model.training
-        model.eval()
         trees, entropies = self._look(model)
-        model.train(training)
         found = tree_statistics(trees)
         logs = {f"trees/{name}": found[name] for name in ("depth", "flat")}
         logs["trees/entropy"] = statistics.fmean(entropies)
@@ -56,14 +55,17 @@ class TreeStatisticsCallback(TrainerCallback):
         self.last = trees
         self.trainer.log(logs)
 
+    def _encoded(self, model) -> Iterator[Encoded]:
+        for start in range(0, len(self.texts), self.batch_size):
+            yield encode(model, self.trainer.processing_class, self.texts[start : start + self.batch_size], truncation=False)
+
     @torch.no_grad()
     def _look(self, model) -> tuple[list[Tree], list[float]]:
-        trees, entropies = [], []
-        for start in range(0, len(self.texts), self.batch_size):
-            batch = self.texts[start : start + self.batch_size]
-            encoded, word_ids, words = encode(model, self.trainer.processing_class, batch, are_split=False)
-            heads, output = parse_tokens(model, encoded, word_ids)
-            trees += [tree_of(own, heads[row], output.arcs[row].float().cpu()) for row, own in enumerate(words)]
+        trees: list[Tree] = []
+        entropies: list[float] = []
+        for encoded in self._encoded(model):
+            found, output = parse_batch(model, encoded)
+            trees += found
             entropy = model.base_model.tree.structure.entropy(output.arc_scores, output.num_words)
             entropies += (entropy / output.num_words.clamp(min=1)).tolist()
         return trees, entropies

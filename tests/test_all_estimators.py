@@ -1,5 +1,6 @@
 """Every other estimator: its gradient against its formula, unbiased ones against the enumerated gradient, and bad options."""
 
+import itertools
 from dataclasses import dataclass
 
 import brute_force
@@ -231,16 +232,16 @@ def test_identity_with_projection_ignores_shift_and_scale(structure):
     scores, task_loss, gradient = problem(structure)
     estimator = get_estimator("identity_with_projection")
     value, ours = surrogate(estimator, structure, scores, task_loss)
-    mask = structure.mask(scores, torch.full((3,), 4)).flatten(1)
-    flat = scores.flatten(1)
-    for row in range(3):
-        own, gamma = flat[row][mask[row]], gradient(value).flatten(1)[row][mask[row]]
+    mask = structure.mask(scores, torch.full((3,), 4))
+    gammas = gradient(value)
+    for group in itertools.product(*[range(size) for size in scores.shape[:-1]]):  # the heads of a word, or all categories
+        own, gamma = scores[group][mask[group]], gammas[group][mask[group]]
         centred, gamma = own - own.mean(), gamma - gamma.mean()
         deviation = own.std(unbiased=False)
         # The Jacobian of (s - mean) / deviation: a projection onto what is orthogonal to 1 and to s, over the deviation.
         expected = (gamma - centred * (centred @ gamma) / (centred @ centred)) / deviation
-        torch.testing.assert_close(ours.flatten(1)[row][mask[row]], expected)
-    assert ours.flatten(1)[~mask].count_nonzero() == 0
+        torch.testing.assert_close(ours[group][mask[group]], expected)
+    assert ours[~mask].count_nonzero() == 0
     shifted, _ = surrogate(estimator, structure, 3 * scores + 5, task_loss)
     assert torch.equal(shifted, value)
 

@@ -89,7 +89,7 @@ def test_auto_classes_and_config_round_trip(model, tmp_path):
     assert all(loaded[name] == value for name, value in saved.items() if name != "_name_or_path")
     assert isinstance(AutoModel.from_pretrained(tmp_path), LatentTreeModel)
     assert isinstance(AutoModelForSequenceClassification.from_config(config), LatentTreeForSequenceClassification)
-    assert json.loads((tmp_path / "config.json").read_text())["estimator"] == "spigot"
+    assert json.loads((tmp_path / "config.json").read_text())["estimator"] == "marginals"  # also where it is the default
 
 
 def test_from_encoder_takes_a_folder_and_a_fine_tuned_model(tiny_bert, wordpiece, tmp_path):
@@ -349,7 +349,7 @@ def test_resized_embeddings(model, wordpiece, tmp_path):
 
 
 def test_training_in_inference_mode_says_what_to_do(tiny_bert, wordpiece):
-    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2).train()
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="spigot").train()
     with torch.inference_mode(), pytest.raises(ValueError, match=r"Call `model.eval\(\)`"):
         model(**encode(wordpiece), labels=torch.tensor([0, 1, 1, 0]))
 
@@ -380,8 +380,8 @@ def test_a_model_of_a_newer_format(model, tmp_path):
 
 
 def test_another_estimator_when_it_is_loaded(tiny_bert, wordpiece, tmp_path):
-    options = {"step_size": 0.3}
-    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator_options=options)
+    options = {"estimator": "spigot", "estimator_options": {"step_size": 0.3}}
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, **options)
     model.save_pretrained(tmp_path)
     with pytest.raises(TypeError, match=r"has no option 'step_size'.*Pass `estimator_options` \(or None\)"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals")

@@ -43,9 +43,25 @@ def test_parsing_one_text_and_lists_of_words(folder):
         parser("a film", top_k=2)
 
 
-def test_long_texts_are_cut_to_what_the_encoder_takes(folder):
-    found = pipeline("latent-tree-parsing", model=str(folder), device="cpu")("good " * 60)
-    assert len(found["words"]) == 38  # of 40 positions, two are for special tokens
+def test_long_texts_are_an_error_or_are_cut_to_what_the_encoder_takes(folder, wordpiece, caplog):
+    parser = pipeline("latent-tree-parsing", model=str(folder), device="cpu")
+    for texts in ("good " * 60, ["a film", "good " * 60], [["a"], ["good"] * 60]):
+        with pytest.raises(ValueError, match=r"'good good .* has 62 tokens.* at most 40.* `truncation=True`"):
+            parser(texts)
+    assert "longer than the specified maximum" not in caplog.text
+    assert len(parser("good " * 60, truncation=True)["words"]) == 38  # of 40 positions, two are for special tokens
+    assert len(pipeline("latent-tree-parsing", model=str(folder), device="cpu", truncation=True)("good " * 60)["words"]) == 38
+    # A word may be cut in two. Words that are left out are none; but a word without tokens is still an error.
+    words = ["a"] * 37 + ["unwatchable", "film"]
+    assert parser([words], truncation=True)[0]["words"] == words[:38]
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with pytest.raises(ValueError, match="has 62 tokens"):
+        parse(model, wordpiece, ["good " * 60])
+    (tree,) = parse(model, wordpiece, ["good " * 60], truncation=True)
+    assert tree.words == ("good",) * 38
+    for words in (["a", ""], ["a", "", *["film"] * 60]):
+        with pytest.raises(ValueError, match="no token for word 1"):
+            parse(model, wordpiece, [words], truncation=True)
 
 
 def test_parsing_with_any_of_our_models_and_no_other(tiny_bert, wordpiece):

@@ -1,5 +1,7 @@
 """Drawn trees follow their distribution (against enumeration, for each kind) and repeat with their seed."""
 
+import time
+
 import brute_force
 import pytest
 import torch
@@ -7,7 +9,6 @@ from scipy.stats import chisquare
 
 from hf_latent import Categorical, DependencyTree
 from hf_latent.inference import random
-from hf_latent.inference.cpu import wilson
 from hf_latent.inference.enumeration import is_tree
 from hf_latent.inference.reference import trees
 from hf_latent.structures.conversions import arcs_from_heads
@@ -49,14 +50,42 @@ def test_the_reference_sampler_follows_the_distribution(tree):
     assert_follows(arcs_from_heads(heads), scores[0], tree)
 
 
-def test_walks_that_take_too_long_are_drawn_in_another_way():
-    """Two words that prefer each other by e^40 would walk for ages; the distribution is the same."""
+@pytest.mark.parametrize("sampler", ["kernels", "reference"])
+@pytest.mark.parametrize("seed", range(3))
+def test_samples_of_peaked_scores_follow_the_distribution(tree, sampler, seed):
+    """Arcs that lead to each other nearly always, ROOT seldom chosen: where words hang from what was put back, and are moved."""
+    scores = torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(seed)) * 3
+    scores[0, 0, 2] = scores[0, 1, 1] = scores[0, 3, 5] = scores[0, 4, 4] = 12.0
+    scores[0, :, 0] -= 6.0
+    seeds = random.draw_seeds((4000, 1), torch.Generator().manual_seed(seed), torch.device("cpu"))
+    kind = tree.projective, tree.single_root
+    if sampler == "reference":
+        samples = arcs_from_heads(trees.sample(scores, torch.tensor([5]), seeds, *kind)[:, 0])
+    else:
+        samples = torch.ops.hf_latent.tree_sample(scores, None, seeds, *kind)[:, 0]
+    assert_follows(samples, scores[0], tree)
+
+
+def test_two_words_that_prefer_each_other_by_far_are_drawn_rightly():
+    """Random walks (Wilson 1996) would take e^40 steps."""
     scores = torch.zeros(1, 3, 4)
     scores[0, 0, 2] = scores[0, 1, 1] = 40.0
     tree = DependencyTree(projective=False)
-    assert wilson.PATIENCE < 1e6
     samples = tree.sample(scores, None, 3000, torch.Generator().manual_seed(1))
     assert_follows(samples[:, 0], scores[0], tree)
+
+
+@pytest.mark.parametrize("single_root", [False, True])
+def test_peaked_scores_of_a_long_sentence_are_drawn_in_seconds(single_root):
+    tree = DependencyTree(projective=False, single_root=single_root)
+    scores = torch.randn(2, 200, 201) * 300
+    start = time.perf_counter()
+    samples = tree.sample(scores, torch.tensor([200, 190]), 3)
+    assert time.perf_counter() - start < 10
+    heads = samples.argmax(3).flatten(0, 1)
+    assert is_tree(heads, False, single_root, torch.tensor([200, 190]).repeat(3)).all()
+    best = tree.score(tree.argmax(scores, torch.tensor([200, 190])), scores, torch.tensor([200, 190]))
+    assert (best - tree.score(samples[0], scores, torch.tensor([200, 190]))).max() < 50
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e4])
@@ -122,8 +151,8 @@ def test_no_samples_is_an_error(tree):
         tree.sample(torch.randn(1, 2, 3), num_samples=0)
 
 
-def test_rare_trees_are_not_rarer_where_walks_give_up():
-    """Two words that lead back to each other nearly always: a walk often gives up, which must not say how it is drawn then."""
+def test_rare_trees_are_as_rare_as_they_should_be():
+    """Two words that lead back to each other nearly always."""
     chance = 3.5e-3
     far = torch.tensor((1 - chance) / chance).log().item()
     scores = torch.tensor([[[0.0, 0.0, far], [1.0, far + 0.8, 0.0]]])

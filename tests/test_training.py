@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback
 from hf_latent.model_cards import ModelCardCallback
@@ -36,13 +39,19 @@ from transformers.trainer_utils import get_last_checkpoint
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification
 from hf_latent.models.bilstm import word_tokenizer
 
-folder, estimator, slow = sys.argv[1], sys.argv[2], sys.argv[3] == "slow"
+folder, estimator, speed = sys.argv[1:4]
 options = {"max_steps": 14, "save_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "seed": 1, "dropout": 0.1}
 options |= json.loads(sys.argv[4])
 
 class Slow(TrainerCallback):
     def on_step_end(self, *args, **kwargs):
         time.sleep(0.3)
+
+class StopsAsItWrites(Trainer):
+    def _save_rng_state(self, output_dir):
+        if self.state.global_step == 8:
+            time.sleep(120)
+        super()._save_rng_state(output_dir)
 
 Path(folder).mkdir(parents=True, exist_ok=True)
 set_seed(1)
@@ -54,15 +63,17 @@ model = LatentTreeForSequenceClassification.from_encoder(
 texts = ["a good film", "not a bad film", "bad", "not good", "a film", "good good film not bad"] * 4
 data = Dataset.from_dict({**tokenizer(texts), "labels": [1, 1, 0, 0, 1, 0] * 4})
 arguments = TrainingArguments(folder, report_to="none", use_cpu=True, **options)
-trainer = Trainer(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Slow()] if slow else [])
+callbacks = [Slow()] if speed == "slow" else []
+kind = StopsAsItWrites if speed == "stops as it writes" else Trainer
+trainer = kind(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=callbacks)
 trainer.train(resume_from_checkpoint=get_last_checkpoint(folder))
 if trainer.is_world_process_zero():
     trainer.save_model(folder + "/final")
 """
 
 
-def command(folder: Path, estimator: str, slow: bool = False, **options: object) -> list[str]:
-    return ["-c", SCRIPT, str(folder), estimator, "slow" if slow else "fast", json.dumps(options)]
+def command(folder: Path, estimator: str, speed: str = "fast", **options: object) -> list[str]:
+    return ["-c", SCRIPT, str(folder), estimator, speed, json.dumps(options)]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -82,26 +93,49 @@ def finish(folder: Path, estimator: str, **options: object) -> dict[str, torch.T
     return load_file(folder / "final" / "model.safetensors")
 
 
-@pytest.mark.parametrize("estimator", ["spigot", "score_function"])
-def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path, estimator):
-    whole = finish(tmp_path / "whole", estimator)
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The weights that a run ends in which was not killed."""
+    return cache(lambda estimator: finish(tmp_path_factory.mktemp("whole"), estimator))
+
+
+def killed(folder: Path, estimator: str, speed: str, at: Path) -> None:
+    """Runs until the file is there and half a second more."""
     process = subprocess.Popen(
-        [sys.executable, *command(tmp_path / "killed", estimator, slow=True)],
+        [sys.executable, *command(folder, estimator, speed)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=environment(),
     )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoint-8" / "trainer_state.json").is_file():
+    while not at.is_file():
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.5)  # in the middle of the steps after the checkpoint
+    time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "killed" / "final").exists()
-    resumed = finish(tmp_path / "killed", estimator)
+    assert not (folder / "final").exists()
+
+
+@pytest.mark.parametrize("estimator", ["spigot", "score_function"])
+def test_killed_and_resumed_it_ends_in_the_same_weights(whole_run, tmp_path, estimator):
+    """Killed in the middle of the steps after a checkpoint."""
+    killed(tmp_path, estimator, "slow", tmp_path / "checkpoint-8" / "trainer_state.json")
+    whole, resumed = whole_run(estimator), finish(tmp_path, estimator)
     assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_killed_as_it_wrote_a_checkpoint(whole_run, tmp_path):
+    """The last file that the Trainer writes tells whether a checkpoint is whole; without the one that is not, it goes on."""
+    killed(tmp_path, "spigot", "stops as it writes", tmp_path / "checkpoint-8" / "optimizer.pt")
+    assert get_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-8")
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").is_file():
+            shutil.rmtree(checkpoint)
+    assert get_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
+    whole, resumed = whole_run("spigot"), finish(tmp_path, "spigot")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

@@ -10,6 +10,7 @@ from hf_latent.estimators import (
     soft_twins,
 )
 from hf_latent.estimators.estimator import (
+    DEFAULT_ESTIMATOR,
     Estimator,
     Latent,
     TaskLoss,
@@ -20,6 +21,7 @@ from hf_latent.estimators.estimator import (
 from hf_latent.estimators.straight_through import spigot, ste_identity
 
 __all__ = [
+    "DEFAULT_ESTIMATOR",
     "Estimator",
     "Latent",
     "TaskLoss",

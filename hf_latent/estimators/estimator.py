@@ -12,6 +12,10 @@ from hf_latent.structures import Structure
 
 TaskLoss = Callable[[Tensor], Tensor]
 
+# Where none is named: the one that is nowhere below a network without a tree, costs least, and needs no labels at hand. See the
+# README, "How to choose", for the figures.
+DEFAULT_ESTIMATOR = "marginals"
+
 
 class Latent(NamedTuple):
     """What an estimator hands to the network.
@@ -39,7 +43,7 @@ class Estimator(ABC):
 
         Args:
             structure: the set that is chosen from.
-            scores: `(batch, *event)`, the network's score for each part.
+            scores: `(batch, *event)`, the network's score for each part; -inf forbids one.
             lengths: `(batch,)`, how much of each row counts.
             task_loss: runs the rest of the network on a value in place of the choice and returns the loss of each
                 example, `(batch,)`. It is called with dropout as the forward pass after this call will draw it.
@@ -53,9 +57,11 @@ class Estimator(ABC):
         """What is carried over from batch to batch, if anything, for a module to keep as a buffer among its weights."""
         return None
 
-    def restore(self, state: Tensor) -> None:
-        """Go on from this state, and update it in place."""
-        raise TypeError(f"The estimator {self.name!r} carries nothing over from batch to batch.")
+    def resume(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None, task_loss: TaskLoss | None, state: Tensor | None
+    ) -> Latent:
+        """A call that goes on from this `state`, which is updated in place."""
+        return self(structure, scores, lengths, task_loss)
 
 
 _REGISTRY: dict[str, tuple[type[Estimator], dict[str, Any]]] = {}

@@ -37,7 +37,8 @@ class ExpectedLoss(Estimator):
         value = structure.argmax(scores, lengths)
         expected = torch.zeros(len(scores), device=scores.device)
         for structures, log_probs in every_structure(structure, scores, lengths, self.largest):
-            expected = expected + log_probs.exp() * losses_of(task_loss, structures, differentiable=True)
+            losses = losses_of(task_loss, structures, differentiable=True)
+            expected = expected + log_probs.exp() * losses.masked_fill(log_probs.isneginf(), 0.0)
         return Latent(value, expected - losses_of(task_loss, value, differentiable=True))
 
 

@@ -50,6 +50,7 @@ class FiniteDifference(Estimator):
             ValueError: no `task_loss`, or one that does not return one loss for each example.
         """
         task_loss = needs_task_loss(self.name, task_loss)
+        scores, lengths = structure.check(scores, lengths)
         moved = scores.detach().double()
         if self.noise != "none":
             moved = moved + self.temperature * draw_noise(self.noise, structure, scores, lengths)

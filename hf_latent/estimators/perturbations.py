@@ -29,14 +29,14 @@ GAMMA_TERMS = 10
 
 
 def draw_noise(kind: str, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:
-    """Noise in float64, of the shape of the scores, 0 where nothing counts. `kind` is one of `NOISES`."""
+    """Noise in float64, of the shape of the scores, 0 where nothing can be. `kind` is one of `NOISES`."""
     scores, lengths = structure.check(scores.detach(), lengths)
     if kind == "gumbel":
         noise = -torch.empty_like(scores, dtype=torch.float64).exponential_().clamp(min=1e-300).log()
     else:
         # The parts of a structure: one for one choice among k, n heads for n words.
-        parts = structure.argmax(scores, lengths).double().flatten(1).sum(1).clamp(min=1)
-        parts = parts.view(-1, *[1] * (scores.dim() - 1)).expand(scores.shape)
+        parts = structure.num_parts(lengths).double().clamp(min=1)
+        parts = parts.view(*parts.shape, *[1] * (scores.dim() - parts.dim())).expand(scores.shape)
         terms = torch.arange(1, GAMMA_TERMS + 1, dtype=torch.float64, device=scores.device)
         gammas = torch._standard_gamma((1 / parts)[..., None].expand(*scores.shape, GAMMA_TERMS).contiguous())
         noise = (gammas / terms).sum(-1) - math.log(GAMMA_TERMS) / parts
@@ -61,6 +61,7 @@ class Perturbation(Estimator):
         check_choice("noise", self.noise, NOISES)
 
     def _perturbed(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:
+        scores, lengths = structure.check(scores, lengths)
         return scores.double() + draw_noise(self.noise, structure, scores, lengths)
 
 
@@ -92,4 +93,5 @@ class PerturbedMarginals(Perturbation):
         return Latent(structure.marginals(perturbed / self.temperature, lengths).to(scores.dtype), no_loss(scores))
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.marginals(scores.double() / self.temperature, lengths).to(scores.dtype)
+        exact = structure.check(scores, lengths)[0].double()
+        return structure.marginals(exact / self.temperature, lengths).to(scores.dtype)

@@ -35,6 +35,9 @@ from hf_latent.structures import Structure
 
 STARTS = ("argmax", "marginals", "zero")
 
+# η where none is given: what did best, or as well as any, wherever several were tried (see the README, "How to choose").
+DEFAULT_STEP_SIZE = 0.1
+
 
 @register_estimator("ste_identity", loss="perceptron", inner_step="gradient")
 @register_estimator("spigot", loss="perceptron", inner_step="projected")
@@ -56,7 +59,7 @@ class PulledBack(Estimator):
 
     loss: str
     inner_step: str
-    step_size: float = 1.0
+    step_size: float = DEFAULT_STEP_SIZE
     num_steps: int = 1
     start: str | None = None
 
@@ -77,6 +80,7 @@ class PulledBack(Estimator):
         """
         if task_loss is None:
             return Latent(self._without_task_loss(structure, scores, lengths), no_loss(scores))
+        scores, lengths = structure.check(scores, lengths)
         value = structure.argmax(scores, lengths)
         # In float64: μᵏ may be so close to μ⁰ that float32 could not tell their difference.
         exact = scores.detach().double()
@@ -101,25 +105,30 @@ class PulledBack(Estimator):
         self,
         structure: Structure,
         scores: Tensor,
-        lengths: Tensor | None,
+        lengths: Tensor,
         start: Tensor,
         value: Tensor,
         from_marginals: bool,
         task_loss: TaskLoss,
     ) -> Tensor:
-        """μᵏ, from float64 scores, μ⁰ and MAP(s). Projections begin at μ⁰ where that is Marg(s), else at MAP(s)."""
-        guess = start
+        """μᵏ, from float64 scores, μ⁰ and MAP(s). Projections begin at μ⁰ where that is Marg(s), else at MAP(s).
+
+        No guess has anything where no part can be.
+        """
+        guess, mask = start, structure.mask(scores, lengths)
         for _ in range(self.num_steps):
-            step = self.step_size * gradient_of(task_loss, guess)
+            step = self.step_size * gradient_of(task_loss, guess).masked_fill(~mask, 0.0)
             if self.inner_step == "exponentiated":
                 scores = scores - step
                 guess = structure.marginals(scores, lengths)
-            else:
+            elif self.inner_step == "gradient":
                 guess = guess - step
-                if self.inner_step == "projected" and from_marginals:
-                    guess = structure.project_nearby(guess, scores, lengths)
-                elif self.inner_step == "projected":
-                    guess = structure.project_from(guess, value, lengths)
+            else:
+                target = (guess - step).masked_fill(~mask, -torch.inf)
+                if from_marginals:
+                    guess = structure.project_nearby(target, scores, lengths)
+                else:
+                    guess = structure.project_from(target, value, lengths)
         return guess
 
     def _without_task_loss(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:

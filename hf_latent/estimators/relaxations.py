@@ -32,7 +32,7 @@ class Marginals(Relaxation):
         check_positive("temperature", self.temperature)
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.marginals(_tempered(scores, self.temperature), lengths).to(scores.dtype)
+        return structure.marginals(_tempered(structure, scores, lengths, self.temperature), lengths).to(scores.dtype)
 
 
 @register_estimator("sparsemap")
@@ -54,9 +54,10 @@ class SparseMAP(Relaxation):
         check_positive("tol", self.tol)
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return structure.sparsemap(_tempered(scores, self.temperature), lengths, self.tol).to(scores.dtype)
+        scores_over = _tempered(structure, scores, lengths, self.temperature)
+        return structure.sparsemap(scores_over, lengths, self.tol).to(scores.dtype)
 
 
-def _tempered(scores: Tensor, temperature: float) -> Tensor:
+def _tempered(structure: Structure, scores: Tensor, lengths: Tensor | None, temperature: float) -> Tensor:
     """In float64 where anything is divided: half precision has no room for it."""
-    return scores if temperature == 1 else scores.double() / temperature
+    return scores if temperature == 1 else structure.check(scores, lengths)[0].double() / temperature

@@ -13,7 +13,7 @@ from hf_latent.estimators.estimator import (
     register_estimator,
 )
 from hf_latent.estimators.task_losses import losses_of, needs_task_loss
-from hf_latent.inference.checks import check_count
+from hf_latent.inference.checks import check_count, sees_values
 from hf_latent.structures import Structure
 
 BASELINES = ("none", "moving_average", "self_critical", "leave_one_out")
@@ -54,33 +54,53 @@ class ScoreFunction(Estimator):
         Raises:
             ValueError: no `task_loss`, or one that does not return one loss for each example.
         """
+        if self.baseline == "moving_average" and not self._average:
+            self._average.append(torch.full((), torch.nan, device=scores.device))
+        return self.resume(structure, scores, lengths, task_loss, self._average[0] if self._average else None)
+
+    def resume(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None, task_loss: TaskLoss | None, state: Tensor | None
+    ) -> Latent:
+        """A call that goes on from the moving average `state`, which is updated in place."""
         task_loss = needs_task_loss(self.name, task_loss)
+        scores, lengths = structure.check(scores, lengths)
+        scores = scores.view_as(scores)  # not the caller's own tensor, which is not to keep a hook
         samples = structure.sample(scores, lengths, self.num_samples)
         losses = torch.stack([losses_of(task_loss, sample) for sample in samples])
-        advantages = losses - self._baseline(structure, scores, lengths, task_loss, losses)
+        advantages = losses - self._baseline(structure, scores, lengths, task_loss, losses, state)
         log_probs = torch.stack([structure.log_prob(sample, scores, lengths) for sample in samples])
         loss = (advantages.to(log_probs) * log_probs).mean(0)
         return Latent(samples[0], loss - loss.detach())
 
     def _baseline(
-        self, structure: Structure, scores: Tensor, lengths: Tensor | None, task_loss: TaskLoss, losses: Tensor
+        self,
+        structure: Structure,
+        scores: Tensor,
+        lengths: Tensor,
+        task_loss: TaskLoss,
+        losses: Tensor,
+        state: Tensor | None,
     ) -> Tensor:
         if self.baseline == "self_critical":
             return losses_of(task_loss, structure.argmax(scores, lengths))
         if self.baseline == "leave_one_out":
             return (losses.sum(0) - losses) / (len(losses) - 1)
-        if self.baseline == "none" or not losses.numel():
+        if state is None or not losses.numel():
             return torch.zeros_like(losses)
         # What came before this batch, so that no example's own loss is in its baseline.
-        average = self._average[0] if self._average else torch.full((), torch.nan, device=losses.device)
-        before, mean = average.to(losses).clone(), losses.detach().mean()
-        self.restore(average.copy_(torch.where(before.isnan(), mean, torch.lerp(mean, before, self.decay))))
+        before = state.to(losses, copy=True)
+        finite = losses.detach().isfinite()
+        mean = losses.detach().masked_fill(~finite, 0.0).sum() / finite.sum()  # NaN if none is
+        after = torch.where(before.isnan(), mean, torch.lerp(mean, before, self.decay))
+        after = torch.where(mean.isnan(), before, after)
+        if scores.requires_grad and sees_values():
+            # Within the backward pass, and when all of it is done that may call this once more (`torch.utils.checkpoint`),
+            # which is to find the average as it was.
+            scores.register_hook(lambda _: state.copy_(after) and None)
+        elif torch.is_grad_enabled():  # without, it is such a first call, or nothing is learned
+            state.copy_(after)
         return before.nan_to_num(0.0).expand_as(losses)
 
     def initial_state(self) -> Tensor | None:
         """The moving average before the first batch."""
         return torch.full((), torch.nan) if self.baseline == "moving_average" else None
-
-    def restore(self, state: Tensor) -> None:
-        """Go on from this moving average, and update it in place."""
-        self._average[:] = [state]

@@ -9,6 +9,9 @@ from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_po
 from hf_latent.estimators.straight_through import with_gradient_of
 from hf_latent.structures import Categorical, Structure
 
+# Of the scores of a group, so that a gradient grows by no more than ten where they are nearly equal.
+SMALLEST_DEVIATION = 0.1
+
 
 @register_estimator("ste_marginals")
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class STEMarginals(Estimator):
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
+        scores, lengths = structure.check(scores, lengths)
         soft = structure.marginals(scores.double() / self.temperature, lengths)
         return Latent(with_gradient_of(soft, structure.argmax(scores, lengths)).to(scores.dtype), no_loss(scores))
 
@@ -36,20 +40,22 @@ class STEMarginals(Estimator):
 class IdentityWithProjection(Estimator):
     """MAP(s), with the gradient of the scores brought to mean 0 and standard deviation 1 (Sahoo et al. 2023).
 
-    The choice does not change when all scores of a row grow by a constant or a factor, so the gradient has no part in these
-    directions either; beside that, it is the identity's.
+    The choice does not change when all scores grow by a constant or a factor, so the gradient has no part in these directions
+    either; beside that, it is the identity's. Each group of parts that share a constraint, such as the heads of a word, is
+    centred and scaled by itself (`Structure.group_dims`). Nearly equal scores are divided by `SMALLEST_DEVIATION`.
     """
 
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
-        checked, full = structure.check(scores, lengths)
-        mask = structure.mask(checked, full)
-        exact, weights = checked.double().masked_fill(~mask, 0.0).flatten(1), mask.flatten(1).double()
-        count = weights.sum(1, keepdim=True).clamp(min=1)
-        centred = (exact - (exact * weights).sum(1, keepdim=True) / count) * weights
-        deviation = (centred.square().sum(1, keepdim=True) / count).clamp(min=1e-12).sqrt()
-        soft = (centred / deviation).view(scores.shape)
+        scores, lengths = structure.check(scores, lengths)
+        mask = structure.mask(scores, lengths)
+        dims = list(range(-(structure.group_dims or structure.event_dims), 0))
+        exact, weights = scores.double().masked_fill(~mask, 0.0), mask.double()
+        count = weights.sum(dims, keepdim=True).clamp(min=1)
+        centred = (exact - exact.sum(dims, keepdim=True) / count) * weights
+        variance = centred.square().sum(dims, keepdim=True) / count
+        soft = centred / variance.clamp(min=SMALLEST_DEVIATION**2).sqrt()
         return Latent(with_gradient_of(soft, structure.argmax(scores, lengths)).to(scores.dtype), no_loss(scores))
 
 
@@ -80,10 +86,12 @@ class ReinMax(Estimator):
                 f"Estimator 'reinmax' is defined for one choice among k (`Categorical()`), not for {structure!r}. For "
                 "structures, 'perturb_and_map' or 'ste_marginals' come closest."
             )
-        exact = scores.double()
+        scores, lengths = structure.check(scores, lengths)
+        exact, mask = scores.double(), structure.mask(scores, lengths)
         sample = structure.sample(exact, lengths)[0]
         probabilities = structure.marginals(exact, lengths)
         mixed = (sample + structure.marginals(exact / self.temperature, lengths)).detach() / 2
         # The softmax whose value is `mixed` and whose gradient is taken with respect to the scores as they are.
-        twin = structure.marginals(mixed.clamp(min=torch.finfo(exact.dtype).tiny).log() + exact - exact.detach(), lengths)
+        log_mixed = mixed.clamp(min=torch.finfo(exact.dtype).tiny).log().masked_fill(~mask, -torch.inf)
+        twin = structure.marginals(log_mixed + (exact - exact.detach()).masked_fill(~mask, 0.0), lengths)
         return Latent(with_gradient_of(2 * twin - probabilities / 2, sample).to(scores.dtype), no_loss(scores))

@@ -19,7 +19,7 @@ from hf_latent.structures import Structure
 def ste_identity(structure: Structure, scores: Tensor, lengths: Tensor | None = None, step_size: float = 1.0) -> Tensor:
     """MAP(s), with the backward pass of the identity times `step_size` (STE-I, Eq. 15): ∂s = ηγ.
 
-    `scores` are `(batch, *event)`; the result has their shape. Entries beyond `lengths` get no gradient.
+    `scores` are `(batch, *event)`; the result has their shape. Where no part can be, there is no gradient.
     """
     scores, lengths = structure.check(scores, lengths)
     return _StraightThrough.apply(scores, structure, lengths, step_size, False)
@@ -44,18 +44,18 @@ class _StraightThrough(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, structure: Structure, lengths: Tensor, step_size: float, project: bool) -> Tensor:
         check_positive("step_size", step_size)
         value = structure.argmax(scores, lengths)
-        ctx.save_for_backward(value, lengths)
+        ctx.save_for_backward(value, lengths, structure.mask(scores, lengths))
         ctx.structure, ctx.step_size, ctx.project = structure, step_size, project
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, lengths = ctx.saved_tensors
-        gradient = ctx.step_size * grad.double()  # value - step may be so close to value that float32 could not tell
+        value, lengths, mask = ctx.saved_tensors
+        # In float64: value - step may be so close to value that float32 could not tell.
+        gradient = ctx.step_size * grad.double().masked_fill(~mask, 0.0)
         if ctx.project:
             vertex = value.double()
-            gradient = vertex - ctx.structure.project_from(vertex - gradient, value, lengths)
-        else:
-            gradient = gradient.masked_fill(~ctx.structure.mask(value, lengths), 0.0)
+            target = (vertex - gradient).masked_fill(~mask, -torch.inf)
+            gradient = vertex - ctx.structure.project_from(target, value, lengths)
         return gradient.to(grad.dtype), None, None, None, None

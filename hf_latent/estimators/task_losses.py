@@ -1,9 +1,12 @@
 """Running the rest of the network on a value in place of the choice: its losses and their gradient."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from hf_latent.estimators.estimator import TaskLoss
+from hf_latent.inference.checks import sees_values
 
 # What takes the labels away before a model of transformers sees them.
 HINT = (
@@ -40,29 +43,43 @@ def losses_of(task_loss: TaskLoss, value: Tensor, differentiable: bool = False) 
 def gradient_of(task_loss: TaskLoss, value: Tensor) -> Tensor:
     """γ(μ), the gradient of each example's loss at `value` (Eq. 8).
 
+    Where that of some examples is not finite, it is 0, with a warning: they teach nothing, and spoil nothing.
+
     Raises:
         ValueError: a `task_loss` that does not return one loss for each example, or does not depend on the value; a gradient
-            that is not finite.
+            that is finite for no example.
     """
     if torch.compiler.is_compiling():  # this form alone can be traced
-        return torch.func.grad(lambda guess: _checked(task_loss(guess), guess).sum())(value.detach()).detach()
+        gradient = torch.func.grad(lambda guess: _checked(task_loss(guess), guess).sum())(value.detach()).detach()
+    else:
+        gradient = _gradient_by_autograd(task_loss, value)
+    finite = gradient.flatten(1).isfinite().all(1)
+    if sees_values() and not finite.all():
+        advice = "the network has diverged: lower the learning rate or clip the gradients."
+        if not finite.any():
+            raise ValueError(f"The gradient of `task_loss` must be finite, and is so for no example: {advice}")
+        warnings.warn(
+            f"The gradient of `task_loss` is not finite for {int((~finite).sum())} of {len(finite)} examples (the first is "
+            f"example {int((~finite).nonzero()[0])}), which the choice learns nothing from. If this goes on, {advice}",
+            stacklevel=3,
+        )
+    return gradient.masked_fill(~finite.view(-1, *[1] * (value.dim() - 1)), 0.0)
+
+
+def _gradient_by_autograd(task_loss: TaskLoss, value: Tensor) -> Tensor:
     if torch.is_inference_mode_enabled():
         raise ValueError(
             "`torch.inference_mode()` rules out the gradients that this estimator takes in training. Call `model.eval()`, or "
             "use `torch.no_grad()`."
         )
-    value = value.detach().requires_grad_()
-    losses = losses_of(task_loss, value, differentiable=True)
-    if not losses.requires_grad:
-        raise ValueError("`task_loss` must depend on the value it is called with, in a differentiable way; it does not.")
-    (gradient,) = torch.autograd.grad(losses.sum(), value, allow_unused=True)
+    with torch.enable_grad():  # also where the caller wants none for the rest of the network
+        value = value.detach().requires_grad_()
+        losses = losses_of(task_loss, value, differentiable=True)
+        if not losses.requires_grad:
+            raise ValueError("`task_loss` must depend on the value it is called with, in a differentiable way; it does not.")
+        (gradient,) = torch.autograd.grad(losses.sum(), value, allow_unused=True)
     if gradient is None:
         raise ValueError("`task_loss` must depend on the value it is called with; it does not use it.")
-    if not gradient.isfinite().all():
-        raise ValueError(
-            "The gradient of `task_loss` must be finite, and is not: the network has diverged. Lower the learning "
-            "rate or clip the gradients."
-        )
     return gradient
 
 

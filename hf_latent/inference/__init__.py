@@ -1,1 +1,5 @@
-"""The algorithms, on plain tensors. `operators` is the one door; nothing outside this folder goes past it."""
+"""The algorithms, on plain tensors.
+
+`operators` is the door to those on trees. Structures of all kinds use `active_set` (projections with nothing but an argmax) and
+`checks` besides.
+"""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_latent.inference.checks import check_count
+from hf_latent.inference.checks import check_count, complain_of_no_structure, complain_of_start
 
 MAX_ITER = 3000
 
@@ -82,17 +82,26 @@ def warn_of_gap(max_iter: int) -> None:
     )
 
 
-def project(scores: Tensor, oracle: Oracle, tol: float, max_iter: int = MAX_ITER, start: Tensor | None = None) -> ActiveSet:
-    """argmin over mu in M of |mu - scores|^2 / 2, for float64 `scores (batch, size)`.
+def project(
+    scores: Tensor, allowed: Tensor, oracle: Oracle, tol: float, max_iter: int = MAX_ITER, start: Tensor | None = None
+) -> ActiveSet:
+    """argmin over mu in M of |mu - scores|^2 / 2, for float64 `scores (batch, size)`; M is what has no part but the `allowed`.
 
-    `oracle(scores, rows)` returns 0/1 vertices that maximize the scores given, which belong to the rows named of the
-    batch. Begins at the vertices `start (batch, size)`, if given. Stops at a duality gap of `tol` (times the squared distance
-    from the scores to the first vertex, if that is below 1), or where the argmax finds no vertex that is new. Each iteration
-    costs one argmax and one linear system in the number of vertices.
+    `oracle(scores, rows)` returns 0/1 vertices that maximize the scores given (-inf where they are not `allowed`), which belong
+    to the rows named of the batch. Begins at the vertices `start (batch, size)`, if given. Stops at a duality gap of `tol`
+    (times the squared distance from the scores to the first vertex, if that is below 1), or where the argmax finds no vertex
+    that is new. Each iteration costs one argmax and one linear system in the number of vertices.
+
+    Raises:
+        ValueError: a row in which all vertices are forbidden, or a `start` that is.
     """
     batch = len(scores)
     rows = torch.arange(batch, device=scores.device)
-    first = oracle(scores, rows) if start is None else start
+    first = oracle(scores.masked_fill(~allowed, -torch.inf), rows) if start is None else start
+    wrong = ((first != 0) & ~allowed).any(1)
+    if wrong.any():
+        (complain_of_no_structure if start is None else complain_of_start)(int(wrong.nonzero()[0]))
+    scores = scores.masked_fill(~allowed, 0.0)  # where every vertex is 0: this keeps it out of the sums
     state = ActiveSet(
         first[:, None],
         scores.new_ones(batch, 1),
@@ -103,7 +112,8 @@ def project(scores: Tensor, oracle: Oracle, tol: float, max_iter: int = MAX_ITER
     # The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
     # distance, and no smaller than rounding allows.
     distance = (scores - state.point).square().sum(1)
-    stop_at = tol * distance.clamp(max=1) + 1e-16 * scores.shape[1] * scores.abs().amax(1)
+    stop_at = tol * distance.clamp(max=1)
+    largest = (first * scores.abs()).amax(1)  # of the scores that have been in a vertex
     finished: list[tuple[Tensor, ActiveSet]] = []
     for _ in range(max_iter):
         if not len(rows):
@@ -116,16 +126,19 @@ def project(scores: Tensor, oracle: Oracle, tol: float, max_iter: int = MAX_ITER
         state = state._replace(weights=weights)
         # At the best combination of these vertices: is there a better one beyond them?
         rest = scores - state.point
-        vertex = oracle(rest, rows)
+        vertex = oracle(rest.masked_fill(~allowed, -torch.inf), rows)
         gap = (rest * (vertex - state.point)).sum(1)
+        largest = torch.maximum(largest, (vertex * scores.abs()).amax(1))
+        enough = stop_at + 1e-16 * scores.shape[1] * largest
         known = ((state.vertices - vertex[:, None]).abs().amax(2) == 0) & used
-        done = ~blocked & ((gap <= stop_at) | known.any(1) | dependent)
+        done = ~blocked & ((gap <= enough) | known.any(1) | dependent)
         state = state._replace(gap=torch.where(blocked, state.gap, gap.clamp(min=0)))
         state = state._replace(converged=done)
         if done.any():
             finished.append((rows[done], ActiveSet(*(part[done] for part in state))))
             state = ActiveSet(*(part[~done] for part in state))
-            rows, scores, used, stop_at = rows[~done], scores[~done], used[~done], stop_at[~done]
+            rows, scores, allowed, used = rows[~done], scores[~done], allowed[~done], used[~done]
+            stop_at, largest = stop_at[~done], largest[~done]
             vertex, blocked = vertex[~done], blocked[~done]
         state, used = _add(state, used, vertex, ~blocked)
     if len(rows):
@@ -133,17 +146,21 @@ def project(scores: Tensor, oracle: Oracle, tol: float, max_iter: int = MAX_ITER
     return _gather(finished, batch, scores)
 
 
-def sparsemap(scores: Tensor, oracle: Oracle, tol: float, max_iter: int, start: Tensor | None = None) -> Tensor:
+def sparsemap(
+    scores: Tensor, allowed: Tensor, oracle: Oracle, tol: float, max_iter: int, start: Tensor | None = None
+) -> Tensor:
     """The projection `(batch, size)` of float64 `scores`, differentiable once; warns where it did not converge."""
     if not scores.numel():
         return scores.clone()
-    return _SparseMAP.apply(scores, oracle, tol, max_iter, start)
+    return _SparseMAP.apply(scores, allowed, oracle, tol, max_iter, start)
 
 
 class _SparseMAP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, oracle: Oracle, tol: float, max_iter: int, start: Tensor | None) -> Tensor:
-        solution = project(scores, oracle, tol, max_iter, start)
+    def forward(
+        ctx: Any, scores: Tensor, allowed: Tensor, oracle: Oracle, tol: float, max_iter: int, start: Tensor | None
+    ) -> Tensor:
+        solution = project(scores, allowed, oracle, tol, max_iter, start)
         if not solution.converged.all():
             warn_of_gap(max_iter)
         ctx.save_for_backward(solution.vertices, solution.weights)
@@ -153,7 +170,7 @@ class _SparseMAP(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         vertices, weights = ctx.saved_tensors
-        return derivative(vertices, weights, grad), None, None, None, None
+        return derivative(vertices, weights, grad), None, None, None, None, None
 
 
 def derivative(vertices: Tensor, weights: Tensor, direction: Tensor) -> Tensor:

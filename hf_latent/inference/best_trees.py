@@ -12,18 +12,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import LARGEST_SCORE
-
 Argmax = Callable[[Tensor], Tensor]
 
 # At most this many scores are looked at in one go.
 LARGEST_CHUNK = 2**22
 
 
-def best_trees(scores: Tensor, lengths: Tensor, argmax: Argmax, k: int) -> tuple[Tensor, Tensor]:
+def best_trees(scores: Tensor, allowed: Tensor, lengths: Tensor, argmax: Argmax, k: int) -> tuple[Tensor, Tensor]:
     """The heads of the k best trees `(batch, k, n)` (n + 1 beyond the sentence), best first, and their scores `(batch, k)`.
 
-    `argmax` gives the arcs of a best tree for each row of scores `(rows, n, n + 1)`, all of length n.
+    `argmax` gives the arcs of a best tree for each row of scores `(rows, n, n + 1)`, all of length n, and none where all trees
+    are forbidden. The k best trees have no arc but those `allowed (batch, n, n + 1)`.
 
     Where there are fewer than k trees, the heads of the rest are n + 1 throughout and their scores -inf. Takes up to k · n
     argmaxes a sentence.
@@ -32,45 +31,45 @@ def best_trees(scores: Tensor, lengths: Tensor, argmax: Argmax, k: int) -> tuple
     heads = torch.full((size, k, n), n + 1, device=scores.device)
     values = torch.full((size, k), -torch.inf, dtype=torch.float64, device=scores.device)
     for row, length in enumerate(lengths.tolist()):
-        part = scores[row, :length, : length + 1].double()
-        for place, (value, tree) in enumerate(itertools.islice(_in_order(part, argmax), k)):
+        own = (slice(length), slice(length + 1))
+        in_order = _in_order(scores[row][own].double(), allowed[row][own], argmax)
+        for place, (value, tree) in enumerate(itertools.islice(in_order, k)):
             heads[row, place, :length] = tree
             values[row, place] = value
     return heads, values
 
 
-def _in_order(scores: Tensor, argmax: Argmax):  # type: ignore[no-untyped-def]
-    """All trees over one sentence's `scores (n, n + 1)` as (score, heads), best first."""
+def _in_order(scores: Tensor, possible: Tensor, argmax: Argmax):  # type: ignore[no-untyped-def]
+    """All trees over one sentence's `scores (n, n + 1)`, of `possible` arcs, as (score, heads), best first."""
     n = len(scores)
     if n == 0:
         yield 0.0, torch.zeros(0, dtype=torch.int64, device=scores.device)
         return
     words = torch.arange(n, device=scores.device)
     tie_breaker = itertools.count()
-    # What is forbidden has to lie far below all else: where scores are nearly as large, both are made smaller.
-    comparable = scores * 2.0**-100 if scores.abs().amax() > LARGEST_SCORE * 2.0**-50 else scores
+    # Of size 1, none of them is so low beside the others of a set that the argmax takes it for forbidden.
+    comparable = torch.ldexp(scores, -torch.frexp(scores.masked_fill(~possible, 0.0).abs().amax()).exponent)
     queue: list[tuple[float, int, Tensor, int, Tensor]] = []
 
     def push(allowed: Tensor, split: Tensor) -> None:
         """The best tree of each set, `allowed (sets, n, n + 1)`, that has one; `split (sets,)` is where it is split next."""
         chunk = max(1, LARGEST_CHUNK // (n * (n + 1)))
         for some, at in zip(allowed.split(chunk), split.split(chunk), strict=True):
-            heads = argmax(comparable.where(some, -LARGEST_SCORE)).argmax(2)
-            possible = some.gather(2, heads[:, :, None])[:, :, 0].all(1)
+            arcs = argmax(comparable.where(some, -torch.inf))
+            heads = arcs.argmax(2)
             totals = scores.expand(len(heads), -1, -1).gather(2, heads[:, :, None]).sum((1, 2))
-            found = zip(possible.tolist(), totals.tolist(), heads, at.tolist(), some, strict=True)
-            for is_possible, total, tree, place, mask in found:
-                if is_possible:
+            found = zip(arcs.flatten(1).any(1).tolist(), totals.tolist(), heads, at.tolist(), some, strict=True)
+            for is_tree, total, tree, place, mask in found:
+                if is_tree:
                     heapq.heappush(queue, (-total, next(tie_breaker), tree, place, mask[place].clone()))
 
-    everything = torch.ones_like(scores, dtype=torch.bool)
-    push(everything[None], torch.zeros(1, dtype=torch.int64))
+    push(possible[None], torch.zeros(1, dtype=torch.int64))
     while queue:
         negative, _, tree, place, allowed_at_place = heapq.heappop(queue)
         yield -negative, tree
         splits = words[place:]
         same = torch.nn.functional.one_hot(tree, n + 1).bool()
-        mask = torch.where((words < splits[:, None])[:, :, None], same, everything)
+        mask = torch.where((words < splits[:, None])[:, :, None], same, possible)
         mask[0, place] = allowed_at_place
         mask[splits - place, splits] &= ~same[splits]
         push(mask, splits)

@@ -8,6 +8,11 @@ from torch import Tensor
 # Beyond this, differences of float64 scores say nothing any more, and sums of them overflow.
 LARGEST_SCORE = 1e100
 
+# A part is forbidden by a score of -inf, or by one so far below the best score of its row of the batch (times the size of that,
+# where it is more than 1) that a structure with the part in it never counts: `finfo.min` and -1e18, which others mask with.
+OUT_OF_REACH = 1e12
+NEVER_OUT_OF_REACH = -OUT_OF_REACH / 2  # beside whatever best score
+
 
 def sees_values() -> bool:
     """Whether values can be looked at: a compiled graph must not depend on them."""
@@ -32,17 +37,51 @@ def check_floating(scores: object, shape: str, dims: int) -> Tensor:
     return scores
 
 
-def check_finite(scores: Tensor, mask: Tensor, name: str = "scores") -> None:
-    """Raises where a score that counts (`mask`, same shape) is NaN, infinite or beyond `LARGEST_SCORE`."""
-    # In float64: as a float32 number, the limit itself would be infinite.
-    wrong = ~(scores.detach().double().abs() <= LARGEST_SCORE) & mask
+def in_reach(scores: Tensor, positions: Tensor) -> Tensor:
+    """True where a part can be: at one of the `positions` (bool, as `scores (batch, *event)`), and not forbidden."""
+    if not scores.numel() or (sees_values() and scores.detach().amin().item() > NEVER_OUT_OF_REACH):
+        return positions
+    exact = scores.detach().double()
+    best = exact.masked_fill(~positions, -torch.inf).flatten(1).amax(1)
+    lowest = (best - OUT_OF_REACH * best.abs().clamp(min=1)).view(-1, *[1] * (scores.dim() - 1))
+    return positions & (exact >= lowest) & (exact > -torch.inf)
+
+
+def checked_values(scores: Tensor, positions: Tensor, name: str = "scores") -> Tensor:
+    """`scores` with -inf for all that is forbidden; raises where one that counts is NaN, inf, or beyond `LARGEST_SCORE`.
+
+    `positions` (bool, as `scores`) says where scores count. Values are looked at where there are some to be seen.
+    """
+    if sees_values() and scores.numel():
+        lowest, largest = (value.item() for value in scores.detach().aminmax())
+        if lowest > NEVER_OUT_OF_REACH and largest <= LARGEST_SCORE:  # the rule: nothing is forbidden, nothing is wrong
+            return scores
+        check_finite(scores, positions, name)
+    return scores.masked_fill(~in_reach(scores, positions), -torch.inf)
+
+
+def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> None:
+    """Raises where a score that counts is NaN or inf, or where one that is in reach is beyond `LARGEST_SCORE` in size."""
+    exact = scores.detach().double()
+    wrong = ~(exact <= LARGEST_SCORE) & positions
+    if scores.numel() and not wrong.any():
+        wrong = in_reach(scores, positions) & (exact < -LARGEST_SCORE)
     if wrong.any():
         index = tuple(wrong.nonzero()[0].tolist())
         raise ValueError(
-            f"`{name}` must be finite (and at most {LARGEST_SCORE:g} in size), but {name}{list(index)} is "
-            f"{scores[index].item()} ({int(wrong.sum())} such of {int(mask.sum())}). If a network computed them, its training "
-            "has diverged: lower the learning rate or clip the gradients. To forbid a choice, use a large negative score."
+            f"`{name}` must be finite (and at most {LARGEST_SCORE:g} in size), or -inf for what is forbidden, but "
+            f"{name}{list(index)} is {scores[index].item()} ({int(wrong.sum())} such of {int(positions.sum())}). If a network "
+            "computed them, its training has diverged: lower the learning rate or clip the gradients."
         )
+
+
+def complain_of_no_structure(row: int, name: str = "scores") -> NoReturn:
+    """Raises: `scores[row]` forbid all structures."""
+    raise ValueError(
+        f"`{name}` must leave a structure to choose in every row, but in {name}[{row}] each one has a part that is forbidden "
+        f"(by a score of -inf, or one that lies more than {OUT_OF_REACH:g} below the row's best). Allow more of them, or leave "
+        "the row out."
+    )
 
 
 def check_lengths(lengths: object, batch: int, device: torch.device, name: str = "lengths") -> Tensor:

@@ -2,7 +2,8 @@
 
 Scores have the one convention of the library: `scores[b, i, j]`, shape `(batch, n, n + 1)`, scores column j as the head
 of word i; column 0 is ROOT, column j >= 1 is word j - 1. Self arcs and everything beyond `lengths[b]` are ignored on
-input, and exactly 0 on output and in gradients. Inference runs in float64, whatever comes in.
+input, and exactly 0 on output and in gradients; so are arcs that score -inf, which are forbidden. Inference runs in float64,
+whatever comes in.
 
 Each operation is a custom operator of torch (`torch.ops.hf_latent.…`), so that `torch.compile` and whatever else traces a
 model sees one opaque step. Compiled kernels answer on the CPU, the reference everywhere else. What can be told from
@@ -24,9 +25,12 @@ from hf_latent.inference.checks import (
     check_lengths,
     check_range,
     check_start,
+    checked_values,
+    complain_of_no_structure,
     complain_of_start,
     describe,
     full_lengths,
+    in_reach,
     sees_values,
 )
 from hf_latent.inference.cpu import batch
@@ -59,23 +63,31 @@ def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor
 
 
 def check_tree_scores(scores: object, lengths: object = None) -> tuple[Tensor, Tensor]:
-    """`scores` and int64 `lengths` of right types, shapes and values.
+    """`scores`, -inf for all that is forbidden, and int64 `lengths`, of right types, shapes and values.
 
     Raises:
         TypeError, ValueError: see `check_shapes`.
-        ValueError: scores that are not finite where they count; lengths outside 0 to n.
+        ValueError: scores that are NaN or inf where they count; lengths outside 0 to n.
     """
     scores, lengths = check_shapes(scores, lengths)
     lengths = full_lengths(lengths, scores)
     if sees_values():  # else, the operators will tell
-        _check_values(scores, lengths)
-    return scores, lengths
+        check_range(lengths, scores.shape[1])
+    return checked_values(scores, arc_mask(lengths, scores.shape[1])), lengths
 
 
-def _check_values(scores: Tensor, lengths: Tensor | None) -> Tensor:
+def possible_arcs(scores: Tensor, lengths: Tensor) -> Tensor:
+    """True where an arc may be: within the sentence, and not forbidden by its score."""
+    return in_reach(scores, arc_mask(lengths, scores.shape[1]))
+
+
+def _check_values(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     lengths = full_lengths(lengths, scores)
     check_range(lengths, scores.shape[1])
     check_finite(scores, arc_mask(lengths, scores.shape[1]))
+    missing = ~trees.has_tree(scores, lengths, projective, single_root)
+    if missing.any():
+        complain_of_no_structure(int(missing.nonzero()[0]))
     return lengths
 
 
@@ -206,7 +218,7 @@ def _arcs(heads: Tensor, dtype: torch.dtype) -> Tensor:
 def _argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     if _has_kernels(scores):
         return batch.argmax(scores, lengths, (projective, single_root))
-    lengths = _check_values(scores, lengths)
+    lengths = _check_values(scores, lengths, projective, single_root)
     return trees.argmax(scores, lengths, projective, single_root).to(scores.dtype)
 
 
@@ -215,7 +227,7 @@ def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, sin
     if _has_kernels(scores):
         value = batch.log_partition(scores, lengths, (projective, single_root))
     else:
-        value = trees.log_partition(scores, _check_values(scores, lengths), projective, single_root)
+        value = trees.log_partition(scores, _check_values(scores, lengths, projective, single_root), projective, single_root)
     return value.to(at_least_float32(scores.dtype))
 
 
@@ -228,7 +240,8 @@ def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: boo
 def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     if _has_kernels(scores):
         return batch.marginals(scores, lengths, (projective, single_root))
-    return trees.marginals(scores, _check_values(scores, lengths), projective, single_root).to(scores.dtype)
+    lengths = _check_values(scores, lengths, projective, single_root)
+    return trees.marginals(scores, lengths, projective, single_root).to(scores.dtype)
 
 
 @torch.library.custom_op("hf_latent::tree_marginals_vjp", mutates_args=())
@@ -244,7 +257,7 @@ def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: b
     if _has_kernels(scores):
         heads = batch.sample(scores, lengths, seeds, (projective, single_root))
     else:
-        heads = trees.sample(scores, _check_values(scores, lengths), seeds, projective, single_root)
+        heads = trees.sample(scores, _check_values(scores, lengths, projective, single_root), seeds, projective, single_root)
     return _arcs(heads, scores.dtype)
 
 
@@ -255,8 +268,16 @@ def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, s
 
 @torch.library.custom_op("hf_latent::tree_top_k", mutates_args=())
 def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
-    lengths = _check_values(scores, lengths)
-    heads, values = best_trees(scores, lengths, lambda some: _argmax(some, None, projective, single_root), k)
+    lengths = _check_values(scores, lengths, projective, single_root)
+    kind = projective, single_root
+
+    def argmax(some: Tensor) -> Tensor:
+        if _has_kernels(some):
+            return batch.argmax(some, None, kind, required=False)
+        whole = full_lengths(None, some)
+        return trees.argmax(some, whole, *kind) * trees.has_tree(some, whole, *kind)[:, None, None]
+
+    heads, values = best_trees(scores, possible_arcs(scores, lengths), lengths, argmax, k)
     return _arcs(heads, scores.dtype), values.to(at_least_float32(scores.dtype))
 
 
@@ -280,7 +301,7 @@ def _sparsemap(
     if _has_kernels(scores):
         solution = batch.sparsemap(scores, lengths, start, (projective, single_root), tol, max_iter)
     else:
-        lengths = _check_values(scores, lengths)
+        lengths = _check_values(scores, lengths, projective, single_root)
         solution = _sparsemap_elsewhere(scores, lengths, start, projective, single_root, tol, max_iter)
     if not solution[-1].all():
         active_set.warn_of_gap(max_iter)
@@ -370,10 +391,9 @@ def _sparsemap_elsewhere(
         valid = is_tree(heads, projective, single_root, lengths) & same.all(1)
         if not valid.all():
             complain_of_start(int((~valid).nonzero()[0]))
-    # Every vertex is 0 where no arc may be, so the score there is irrelevant, and 0 keeps it out of the sums.
-    flat = scores.double().masked_fill(~arc_mask(lengths, n), 0.0).flatten(1)
     first = None if start is None else start.double().flatten(1)
-    found = active_set.project(flat, oracle, tol, max_iter, first)
+    allowed = possible_arcs(scores, lengths).flatten(1)
+    found = active_set.project(scores.double().flatten(1), allowed, oracle, tol, max_iter, first)
     used = found.weights > 0
     heads = found.vertices.view(*found.weights.shape, n, n + 1).argmax(3)
     heads = heads.masked_fill(torch.arange(n, device=scores.device) >= lengths[:, None, None], -1)

@@ -1,11 +1,12 @@
 """The drop-in layer: words in, a latent tree out."""
 
+from copy import deepcopy
 from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from hf_latent.estimators import Estimator, TaskLoss, get_estimator
+from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, TaskLoss, get_estimator
 from hf_latent.layers.arc_scorers import ARC_SCORERS
 from hf_latent.structures import DependencyTree, Several, Structure
 
@@ -51,7 +52,7 @@ class LatentTreeLayer(nn.Module):
         hidden_size: int,
         arc_scorer: str | nn.Module = "biaffine",
         structure: DependencyTree | None = None,
-        estimator: str | Estimator = "spigot",
+        estimator: str | Estimator = DEFAULT_ESTIMATOR,
         argmax_at_evaluation: bool = False,
         arc_size: int = 100,
         dropout: float = 0.0,
@@ -91,12 +92,16 @@ class LatentTreeLayer(nn.Module):
         else:
             structure, scores = self.structure, self.scorer(words)
         if self.training and estimate:
-            if self.estimator_state is not None:
-                self.estimator.restore(self.estimator_state)
-            latent = self.estimator(structure, scores, lengths, task_loss)
+            latent = self.estimator.resume(structure, scores, lengths, task_loss, self.estimator_state)
             return LatentTree(latent.value, scores, latent.loss)
         evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)
         return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
+
+    def _replicate_for_data_parallel(self) -> "LatentTreeLayer":
+        # Replicas run at once, and each goes on from a state of its own.
+        replica = super()._replicate_for_data_parallel()  # type: ignore[misc]
+        replica.estimator = deepcopy(self.estimator)
+        return replica
 
     def extra_repr(self) -> str:
         return f"structure={self.structure}, estimator={self.estimator}"

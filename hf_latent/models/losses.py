@@ -1,5 +1,8 @@
 """The loss of each example: what transformers' own heads compute, before the mean over the batch."""
 
+import threading
+import warnings
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -89,28 +92,47 @@ def mean_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int |
             return losses.sum() / (labels != IGNORED).sum().clamp(min=1)
         return losses.sum() / max(losses.shape[0], 1)
     per_example = labels.numel() / max(labels.shape[0], 1)
-    return losses.sum() * per_example / torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
+    return losses.sum() * per_example / _total(num_items_in_batch, losses).clamp(min=1)
 
 
 def mean_token_loss(losses: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
     """The mean over the tokens that have a label; of all accumulated batches, where the Trainer tells their number."""
     count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-    return losses.sum() / torch.as_tensor(count, device=losses.device).clamp(min=1)
+    return losses.sum() / _total(count, losses).clamp(min=1)
 
 
 def mean_heads_loss(losses: Tensor, labels: Tensor | None, num_items_in_batch: Tensor | int | None) -> Tensor:
     """The mean over all examples, labelled or not; over those of all accumulated batches, where the Trainer tells of more.
 
-    (It counts labels. So where batches are accumulated and few examples have one, the mean is over too few.)
+    (It counts labels: all batches are taken to have as many an example as this one.)
     """
     if num_items_in_batch is None or labels is None:
-        return losses.mean()
-    per_example = max(labels.numel() / max(labels.shape[0], 1), 1)
-    count = torch.as_tensor(num_items_in_batch, device=losses.device) / per_example
+        return losses.sum() / max(losses.shape[0], 1)
+    own = (labels != IGNORED).sum().to(losses.device)
+    per_example = torch.where(own > 0, own, labels.numel()) / max(losses.shape[0], 1)
+    count = _total(num_items_in_batch, losses) / per_example.clamp(min=1e-6)
     return losses.sum() / count.clamp(min=max(losses.shape[0], 1))
 
 
-def losses_of_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor, heads: Tensor) -> Tensor:
+def _total(num_items_in_batch: Tensor | int, losses: Tensor) -> Tensor:
+    """The Trainer's count as a scalar, beside the losses; on several GPUs in one process, it is a tensor of one row."""
+    return torch.as_tensor(num_items_in_batch, device=losses.device).sum()
+
+
+def reaching(value: Tensor, *others: Tensor) -> Tensor:
+    """`value`, which the others add nothing to, so that whatever they come from gets a gradient, if only of zeros.
+
+    A parameter that gets none stops `DistributedDataParallel`.
+    """
+    for other in others:
+        # The sum of no rows is 0, whatever the rows are.
+        value = value + other[:0].sum().to(value.dtype)
+    return value
+
+
+def losses_of_heads(
+    structure: DependencyTree, scores: Tensor, num_words: Tensor, heads: Tensor, impossible: str = "error"
+) -> Tensor:
     """The negative log-likelihood of gold heads, `(batch,)`: -log of the probability of all trees that have them.
 
     Args:
@@ -118,6 +140,8 @@ def losses_of_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor
         scores: `(batch, n, n + 1)`, or `(batch, sentences, n, n + 1)`, whose losses are summed over the sentences.
         num_words: `(batch,)` or `(batch, sentences)`.
         heads: `(batch, columns)` or `(batch, sentences, columns)`; 0 is ROOT, j the j-th word, -100 what is not known.
+        impossible: what becomes of a sentence whose heads no tree of the `structure` has: "error", or "skip" for a loss of 0
+            and warnings that count such sentences.
 
     Raises:
         ValueError: heads that do not fit the scores in shape or range, or that no tree of the `structure` has.
@@ -145,16 +169,38 @@ def losses_of_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor
             )
     other = known[..., None] & (torch.arange(n + 1, device=scores.device) != own[..., None])
     exact = scores.double()
-    constrained = exact.masked_fill(other, FORBIDDEN)
-    gold = whole.argmax(constrained.detach(), num_words)
-    if sees_values() and (gold.bool() & other).any():
-        row = int((gold.bool() & other).flatten(1).any(1).nonzero()[0])
-        raise ValueError(
-            f"heads[{row}] are those of no tree that {structure!r} allows. Build the model with `projective=False` or "
-            f"`single_root=False`, or leave the sentence out (fill its heads with {IGNORED})."
-        )
+    # The tree with the fewest arcs that are not gold: where all heads are known, the gold tree.
+    gold = whole.argmax(-other.double(), num_words)
+    is_impossible = (gold.bool() & other).flatten(-2).any(-1)
+    if sees_values() and is_impossible.any():
+        if impossible == "error":
+            raise ValueError(
+                f"heads{is_impossible.nonzero()[0].tolist()} are those of no tree that {structure!r} allows. Build the model "
+                'with `projective=False` or `single_root=False`; or have such trees skipped, by `impossible_heads="skip"` in '
+                f"its configuration; or leave the sentence out (fill its heads with {IGNORED})."
+            )
+        _tell_of_skipped(int(is_impossible.sum()), structure)
+    known = known & ~is_impossible[..., None]
+    constrained = exact.masked_fill(other & known[..., None], FORBIDDEN)
     likelihood = whole.score(gold, exact, num_words)
     partial = ~(known | ~is_word).flatten(1).all(1)
     if not sees_values() or partial.any():  # then several trees have these heads, and their probabilities add up
         likelihood = torch.where(partial, whole.log_partition(constrained, num_words), likelihood)
     return (whole.log_partition(exact, num_words) - likelihood).float()
+
+
+_skipped = 0
+_counting = threading.Lock()
+
+
+def _tell_of_skipped(count: int, structure: DependencyTree) -> None:
+    """Warns of the first gold tree that is skipped, the tenth, the hundredth, …: of all in this process."""
+    global _skipped
+    with _counting:
+        before, _skipped = _skipped, _skipped + count
+    if len(str(before)) < len(str(before + count)) or not before:
+        warnings.warn(
+            f"Gold trees that {structure!r} does not allow were skipped, {before + count} so far (a sentence counts each time "
+            "that it comes): nothing is learned from their heads.",
+            stacklevel=2,
+        )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, check_stopping
-from hf_latent.inference.checks import check_count
+from hf_latent.inference.checks import check_count, complain_of_no_structure, sees_values
 from hf_latent.structures.structure import Structure, TopK
 
 
@@ -15,6 +15,7 @@ from hf_latent.structures.structure import Structure, TopK
 class Categorical(Structure):
     """One of k categories. Scores are `(batch, k)`; `lengths (batch,)`, where given, is the number of valid categories.
 
+    A score of -inf forbids the category.
     A row with no valid category is all 0, with log-partition 0: the one empty choice.
 
     >>> Categorical().marginals(torch.tensor([[1.0, 1.0, 5.0]]), torch.tensor([2]))
@@ -27,13 +28,22 @@ class Categorical(Structure):
         Those rows are all 0, so that nothing becomes NaN. Where all categories of all rows count, the masks are views of one
         value.
         """
-        scores, checked = self.check(scores, lengths)
-        exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if lengths is None and scores.shape[1]:
+        allowed, checked = self.check(scores, lengths)
+        if lengths is None and scores.shape[1] and allowed is scores:
             everything = torch.ones((), dtype=torch.bool, device=scores.device)
+            exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
             return exact, everything.expand(scores.shape), ~everything.expand(len(scores), 1)
+        scores = allowed
         mask, empty = self.mask(scores, checked), (checked == 0)[:, None]
+        missing = ~(mask.any(1) | empty[:, 0])
+        if sees_values() and missing.any():
+            complain_of_no_structure(int(missing.nonzero()[0]))
+        exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return exact.masked_fill(~mask & ~empty, -torch.inf).masked_fill(empty, 0.0), mask, empty
+
+    def num_parts(self, lengths: Tensor) -> Tensor:
+        """One, where there is a category."""
+        return lengths.clamp(max=1)
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """e_k for the (first) highest score, `(batch, k)`; no gradient."""

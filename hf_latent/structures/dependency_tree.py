@@ -19,7 +19,8 @@ class DependencyTree(Structure):
     `scores[b, i, j]`, shape `(batch, n, n + 1)`: column j as the head of word i; column 0 is ROOT, column j >= 1 is word
     j - 1. So each row of an argmax, of marginals or of a projection is a distribution over the heads of a word and sums to
     1. `lengths (batch,)` is the number of words; arcs from or to what lies beyond, and arcs of a word to itself, are
-    ignored on input and exactly 0 on output. A sentence of length 0 has one tree, without arcs.
+    ignored on input and exactly 0 on output. A score of -inf forbids the arc. A sentence of length 0 has one tree, without
+    arcs.
 
     Attributes:
         projective: only trees without crossing arcs (with ROOT before the first word). Otherwise all trees.
@@ -32,14 +33,19 @@ class DependencyTree(Structure):
     single_root: bool = False
 
     event_dims: ClassVar[int] = 2
+    group_dims: ClassVar[int | None] = 1
 
     def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores` and int64 `lengths`, or an error that names what is wrong with them."""
+        """`scores`, with -inf for all that is forbidden, and int64 `lengths`, or an error that names what is wrong."""
         return operators.check_tree_scores(scores, lengths)
 
-    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        """True where an arc may be."""
+    def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """True for arcs within the sentence, from a word to another or ROOT."""
         return operators.arc_mask(lengths, scores.shape[1])
+
+    def num_parts(self, lengths: Tensor) -> Tensor:
+        """As many as there are words: each has one head."""
+        return lengths
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The arcs of a highest-scoring tree (Eisner 1996, or Chu-Liu/Edmonds); no gradient."""
@@ -101,9 +107,8 @@ class DependencyTree(Structure):
     ) -> Tensor:
         """Trees drawn with probability ∝ exp(score), `(num_samples, batch, n, n + 1)`; no gradient.
 
-        Projective trees from the charts of the inside algorithm, others by loop-erased walks (Wilson 1996), with a single
-        root once that is drawn from its marginals. With a seeded `generator`, draws repeat exactly, whatever the number of
-        threads.
+        From the charts of the inside algorithm or the elimination of the matrix-tree theorem, run backwards. With a seeded
+        `generator`, draws repeat exactly, whatever the number of threads.
         """
         return operators.tree_sample(scores, lengths, self.projective, self.single_root, num_samples, generator)
 

@@ -38,6 +38,10 @@ class Several(Structure):
     def event_dims(self) -> int:  # type: ignore[override]
         return self.structure.event_dims + 1
 
+    @property
+    def group_dims(self) -> int | None:  # type: ignore[override]
+        return self.structure.group_dims or self.structure.event_dims
+
     def _flat(self, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The choices as rows of one batch."""
         if not isinstance(scores, Tensor) or scores.dim() != self.event_dims + 1:
@@ -58,13 +62,21 @@ class Several(Structure):
         return scores.flatten(0, 1), lengths
 
     def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores` and `lengths (batch, choices)`, or an error that names what is wrong with them."""
+        """`scores`, -inf where forbidden, and `lengths (batch, choices)`, or an error that names what is wrong with them."""
         flat, checked = self.structure.check(*self._flat(scores, lengths))
         return flat.view(scores.shape), checked.view(scores.shape[:2])
 
-    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
+    def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """True where an entry of `scores` counts."""
+        return self.structure.positions(scores.flatten(0, 1), lengths.flatten()).view(scores.shape)
+
+    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """True where a part of a choice can be."""
         return self.structure.mask(scores.flatten(0, 1), lengths.flatten()).view(scores.shape)
+
+    def num_parts(self, lengths: Tensor) -> Tensor:
+        """Of each choice, `(batch, choices)`."""
+        return self.structure.num_parts(lengths)
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The best of each choice; no gradient."""

@@ -11,14 +11,16 @@ from torch import Tensor
 from hf_latent.inference import active_set
 from hf_latent.inference.checks import (
     check_count,
-    check_finite,
     check_floating,
     check_lengths,
     check_range,
     check_start,
+    checked_values,
+    complain_of_no_structure,
     complain_of_start,
     describe,
     full_lengths,
+    in_reach,
     sees_values,
 )
 
@@ -40,14 +42,23 @@ class Structure(ABC):
 
     A structure is a frozen dataclass: no tensors, no state; its fields hold for every operation alike. Scores come in as
     an argument, with a leading batch dimension and the `event_dims` dimensions of one choice behind it. `lengths (batch,)`
-    says how much of each row counts; all else is ignored on input and 0 on output.
+    says how much of each row counts; all else is ignored on input and 0 on output. A score of -inf, or one that lies 1e12 and
+    more below the best of its row (`finfo.min`, say), forbids the part: Z is without the structures that have it, in every
+    operation. A row with no structure left is an error.
 
-    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `check` where lengths do not
+    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `positions` where lengths do not
     count along dimension 1 of the scores; all other operations follow from them
     (override those for which you know something faster). Every estimator then works on it.
+    `hf_latent.testing.check_structure` tells whether it is right.
+
+    Attributes:
+        event_dims: the number of dimensions of one choice.
+        group_dims: of these, how many of the last hold the parts of one group, whose scores can all be moved by a constant
+            without a change of the choice (the heads of a word); by default all.
     """
 
     event_dims: ClassVar[int] = 1
+    group_dims: ClassVar[int | None] = None
 
     @abstractmethod
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -62,9 +73,9 @@ class Structure(ABC):
         """All of Z for one row of length `size`: `(count, *event)`, in float32. For tests and small structures."""
 
     def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores` and `lengths` as the operations need them, or an error that names what is wrong.
+        """`scores`, with -inf for all that is forbidden, and `lengths`, or an error that names what is wrong with them.
 
-        The default takes `lengths` as the number of valid entries of dimension 1 of `scores`.
+        The default takes `lengths` as numbers of valid entries of dimension 1 of `scores`.
         """
         scores = check_floating(scores, f"(batch, ...) with {self.event_dims + 1} dimensions", self.event_dims + 1)
         if lengths is not None:
@@ -72,13 +83,24 @@ class Structure(ABC):
         lengths = full_lengths(lengths, scores)
         if sees_values():
             check_range(lengths, scores.shape[1])
-            check_finite(scores, self.mask(scores, lengths))
-        return scores, lengths
+        return checked_values(scores, self.positions(scores, lengths)), lengths
 
-    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
+    def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """True where an entry of `scores` counts; by default, where dimension 1 is below `lengths`."""
         valid = torch.arange(scores.shape[1], device=scores.device) < lengths[:, None]
         return valid.view(*valid.shape, *[1] * (scores.dim() - 2)).expand(scores.shape)
+
+    def mask(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """True where a part can be: an entry of `scores` that counts and is not forbidden."""
+        return in_reach(scores, self.positions(scores, lengths))
+
+    def num_parts(self, lengths: Tensor) -> Tensor:
+        """How many parts a structure of each of the `lengths` (of any shape) has; where that differs, the largest number.
+
+        The default enumerates the structures of each length: override it.
+        """
+        counts = {size: int(self.enumerate(size).flatten(1).sum(1).max()) for size in lengths.unique().tolist()}
+        return torch.tensor([counts[size] for size in lengths.flatten().tolist()], device=lengths.device).view(lengths.shape)
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Marg(s) = E[z] under p(z) ∝ exp(s·z) (Eq. 2): the gradient of `log_partition`."""
@@ -87,9 +109,22 @@ class Structure(ABC):
         is_inference = sees_values() and torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
             tracked = scores if differentiable else scores.detach().clone().requires_grad_()
-            total = self.log_partition(tracked, lengths).sum()
+            total = self._finite_log_partition(tracked, lengths).sum()
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
+        if sees_values() and not gradient.isfinite().all():
+            raise ValueError(
+                f"The gradient of `log_partition` of {self!r} is not finite. Where scores are -inf, some functions have none: "
+                "use `torch.logsumexp`, which has, in place of `torch.logaddexp` and of `log` of a sum, or fill in a large "
+                "negative number for what `mask` leaves out."
+            )
         return gradient
+
+    def _finite_log_partition(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
+        """The log-partition; raises where a row has no structure, whose log-partition is -inf."""
+        value = self.log_partition(scores, lengths)
+        if sees_values() and value.isneginf().any():
+            complain_of_no_structure(int(value.isneginf().nonzero()[0]))
+        return value
 
     def sparsemap(
         self,
@@ -112,8 +147,8 @@ class Structure(ABC):
                 the best ones. Saves time, and changes the result by no more than `tol` allows.
         """
         first = self._check_start(start, scores, lengths)
-        exact, oracle, tol = self._projection(scores, lengths, tol, max_iter)
-        return active_set.sparsemap(exact, oracle, tol, max_iter, first).view(scores.shape).to(scores.dtype)
+        exact, allowed, oracle, tol = self._projection(scores, lengths, tol, max_iter)
+        return active_set.sparsemap(exact, allowed, oracle, tol, max_iter, first).view(scores.shape).to(scores.dtype)
 
     def sparsemap_solution(
         self,
@@ -128,8 +163,8 @@ class Structure(ABC):
         The arguments are those of `sparsemap`.
         """
         first = self._check_start(start, scores, lengths)
-        exact, oracle, tol = self._projection(scores.detach(), lengths, tol, max_iter)
-        found = active_set.project(exact, oracle, tol, max_iter, first)
+        exact, allowed, oracle, tol = self._projection(scores.detach(), lengths, tol, max_iter)
+        found = active_set.project(exact, allowed, oracle, tol, max_iter, first)
         if not found.converged.all():
             active_set.warn_of_gap(max_iter)
         return active_set.SparseMAPSolution(
@@ -160,21 +195,22 @@ class Structure(ABC):
         if start is None:
             return None
         start = check_start(start, scores).detach().double()
-        same = (self.argmax(2 * start.nan_to_num() - 1, lengths) == start).flatten(1).all(1)
+        mask = self.mask(*self.check(scores, lengths))
+        same = ((self.argmax(2 * start.nan_to_num() - 1, lengths) == start) & (mask | (start == 0))).flatten(1).all(1)
         if not same.all():
             complain_of_start(int((~same).nonzero()[0]))
         return start.flatten(1)
 
     def _projection(
         self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int
-    ) -> tuple[Tensor, active_set.Oracle, float]:
+    ) -> tuple[Tensor, Tensor, active_set.Oracle, float]:
         scores, lengths = self.check(scores, lengths)
-        exact = scores.double().masked_fill(~self.mask(scores, lengths), 0.0).flatten(1)
+        allowed = self.mask(scores, lengths).flatten(1)
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
             return self.argmax(flat.view(-1, *scores.shape[1:]), lengths[rows]).flatten(1)
 
-        return exact, oracle, active_set.check_stopping(tol, max_iter, scores)
+        return scores.double().flatten(1), allowed, oracle, active_set.check_stopping(tol, max_iter, scores)
 
     def sample(
         self,
@@ -211,29 +247,36 @@ class Structure(ABC):
     def enumerate_rows(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """For each row: its number, all of Z in the shape of `scores[row]`, and the score of each."""
         scores, lengths = self.check(scores.detach(), lengths)
-        exact = scores.double().masked_fill(~self.mask(scores, lengths), 0.0)
+        allowed = self.mask(scores, lengths)
+        exact = scores.double().masked_fill(~allowed, 0.0)
         for row, length in enumerate(lengths.tolist()):
             own = self.enumerate(length)
             vertices = scores.new_zeros(len(own), *scores.shape[1:])
             vertices[(slice(None), *(slice(0, size) for size in own.shape[1:]))] = own.to(scores)
+            vertices = vertices[~((vertices != 0) & ~allowed[row]).flatten(1).any(1)]
+            if not len(vertices):
+                complain_of_no_structure(row)
             yield row, vertices, vertices.double().flatten(1) @ exact[row].flatten()
 
     def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""
         exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
-        value = self.log_partition(exact, lengths) - self.score(self.marginals(exact, lengths), exact, lengths)
+        value = self._finite_log_partition(exact, lengths) - self.score(self.marginals(exact, lengths), exact, lengths)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def cross_entropy(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """-Σ_z p(z) log q(z), `(batch,)`, in nats, for p of `scores` and q of the scores `other`. Differentiable in both."""
+        """-Σ_z p(z) log q(z), `(batch,)`, in nats, for p of `scores` and q of the scores `other`. Differentiable in both.
+
+        inf where q forbids what p does not, as with `kl_divergence`.
+        """
         exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
-        value = self.log_partition(theirs, lengths) - self.score(self.marginals(exact, lengths), theirs, lengths)
+        value = self._finite_log_partition(theirs, lengths) - self.score(self.marginals(exact, lengths), theirs, lengths)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def kl_divergence(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
         exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
-        value = self.log_partition(theirs, lengths) - self.log_partition(exact, lengths)
+        value = self._finite_log_partition(theirs, lengths) - self._finite_log_partition(exact, lengths)
         marginals = self.marginals(exact, lengths)
         value = value + self.score(marginals, exact, lengths) - self.score(marginals, theirs, lengths)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
@@ -249,23 +292,25 @@ class Structure(ABC):
     def log_prob(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """log p(z) = s·z - log_partition, `(batch,)`, for `z` in Z of the shape of `scores`. Differentiable in `scores`.
 
-        That z is in Z is not checked; for a point inside M this is the expectation of log p under it.
+        -inf where z has a forbidden part. That it is a structure at all is not checked; for a point inside M this is the
+        expectation of log p under it.
         """
         exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
-        value = self.score(z, exact, lengths) - self.log_partition(exact, lengths)
+        value = self.score(z, exact, lengths) - self._finite_log_partition(exact, lengths)
         return _bounded(value, above=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def score(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """s·z, `(batch,)`, over what counts of each row. Differentiable."""
+        """s·z, `(batch,)`, over what counts of each row; -inf where z has some of a forbidden part. Differentiable."""
         scores, lengths = self.check(scores, lengths)
         if z.shape != scores.shape:
             raise ValueError(f"`z` must have the shape of `scores`, {tuple(scores.shape)}, got {tuple(z.shape)}.")
-        mask = self.mask(scores, lengths)
+        positions, allowed = self.positions(scores, lengths), self.mask(scores, lengths)
         exact = torch.promote_types(scores.dtype, torch.float32)
-        product = scores.to(exact).masked_fill(~mask, 0.0) * z.to(exact).masked_fill(~mask, 0.0)
-        return product.flatten(1).sum(1)
+        product = scores.to(exact).masked_fill(~allowed, 0.0) * z.to(exact).masked_fill(~allowed, 0.0)
+        forbidden = (z.detach() > 0) & positions & ~allowed
+        return product.flatten(1).sum(1).masked_fill(forbidden.flatten(1).any(1), -torch.inf)
 
 
 def _bounded(value: Tensor, below: float | None = None, above: float | None = None) -> Tensor:
     """`value` without the rounding that carried it past its bound; the gradient passes unchanged."""
-    return value + (value.clamp(below, above) - value).detach()
+    return torch.where(value.isfinite(), value + (value.clamp(below, above) - value).detach(), value)

@@ -1,25 +1,52 @@
 """`pipeline("latent-tree-parsing")`: texts in, trees out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from types import GeneratorType
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_latent.trees.parsing import encode, parse_tokens, tree_of, without_adapters
+from hf_latent.trees.parsing import as_text, by_length, encode, parse_tokens, tree_of, without_adapters
+from hf_latent.trees.tree import Tree
+
+
+class ParsedText(dict):
+    """What the pipeline says of a text, which JSON takes as it is; its `["tree"]` is made when it is asked for."""
+
+    def __missing__(self, key: str) -> Tree:
+        if key != "tree":
+            raise KeyError(key)
+        pairs = {name: tuple(map(tuple, self[name])) for name in ("other_arcs", "offsets")}
+        return Tree(self["words"], self["heads"], self["weights"], **pairs)
 
 
 class LatentTreeParsingPipeline(Pipeline):
     """The latent trees of texts.
 
-    For each text, which is a string, or a list of words (then in a list of such lists): a dictionary of its `words`, the
-    `heads` (for each word 0 for ROOT or j for the j-th word), the `weights` (how much of what the decoder sees of the word's
-    head this one is; 1 where a tree was chosen), and the `tree`, a [`Tree`] that can be printed, drawn and shown.
+    A text is a string, or a list of words; several are a list, a tuple or a column of them, and come back in their order. A
+    dataset (such as `KeyDataset`), a generator or another iterator is answered one by one, as it is read.
+
+    For each text, a dictionary, as `json.dumps` takes it:
+
+    - `words`;
+    - `heads`: for each word 0 (ROOT) or j for the j-th word;
+    - `weights`: how much of what the decoder sees of the word's head this one is; 1 where a tree was chosen;
+    - `other_arcs`: where the decoder sees averages, [word from 0, head as above, weight] of the arcs beside the tree's own;
+    - `offsets`: [begin, end] of each word in the string; empty where words were given.
+
+    Its `["tree"]`, a [`Tree`] that can be printed, drawn and shown, is made when it is asked for.
 
     >>> parser = pipeline("latent-tree-parsing", model="outputs/sst2")
     >>> print(parser("A fascinating and fun film .")["tree"].to_text())
+
+    The model is evaluated, and left in the mode that it was in.
+
+    Args (of the pipeline, or of a call):
+        batch_size: how many texts are parsed together, by default 1; of those that come as a list, those of like length.
+        truncation: whether to cut texts that are too long for the model or the tokenizer; by default, they are an error.
     """
 
     _load_processor = False
@@ -38,30 +65,61 @@ class LatentTreeParsingPipeline(Pipeline):
         if self.model.config.estimator is None:
             raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
 
-    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        if kwargs:
-            raise TypeError(f"The pipeline 'latent-tree-parsing' has no option {next(iter(kwargs))!r}.")
-        return {}, {}, {}
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """See the class.
 
-    def preprocess(self, input_: str | Sequence[str], **_: Any) -> dict[str, Any]:
-        is_split = not isinstance(input_, str)
-        if is_split and not (isinstance(input_, Sequence) and all(isinstance(word, str) for word in input_)):
-            raise TypeError(f"Texts must be strings, or lists of words, got {input_!r}.")
-        encoded, word_ids, words = encode(self.model, self.tokenizer, [input_], is_split)
+        Raises:
+            TypeError: what is neither a text nor several; an unknown option.
+            ValueError: a text that is too long; a word (of a list) without a token.
+        """
+        if isinstance(inputs, str):
+            return super().__call__(inputs, *args, **kwargs)
+        if isinstance(inputs, Sized) and not len(inputs):
+            return []
+        if isinstance(inputs, Dataset | GeneratorType):
+            return super().__call__(inputs, *args, **kwargs)
+        if isinstance(inputs, Iterator):
+            return super().__call__((text for text in inputs), *args, **kwargs)
+        texts = [as_text(text) for text in inputs] if _holds_texts(inputs) else [as_text(inputs)]
+        order = by_length(texts)
+        found = super().__call__([texts[place] for place in order], *args, **kwargs)
+        return [one for _, one in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
+
+    def _sanitize_parameters(
+        self, truncation: bool | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if kwargs:
+            raise TypeError(
+                f"The pipeline 'latent-tree-parsing' has no option {next(iter(kwargs))!r}. It takes truncation, batch_size and "
+                "num_workers."
+            )
+        return {} if truncation is None else {"truncation": truncation}, {}, {}
+
+    def preprocess(self, input_: Any, truncation: bool = False, **_: Any) -> dict[str, Any]:
+        inputs, word_ids, words, offsets = encode(self.model, self.tokenizer, [as_text(input_)], truncation)
         # Counted from 1, since 0 is what a batch is padded with.
-        return {**encoded, "word_numbers": word_ids + 1, "words": words[0]}
+        return {"words": words[0], "offsets": offsets[0], **inputs, "word_numbers": word_ids + 1}
 
     def _forward(self, input_tensors: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         inputs = dict(input_tensors)
-        words, word_numbers = inputs.pop("words"), inputs.pop("word_numbers")
-        with torch.no_grad():
-            heads, output = parse_tokens(self.model, inputs, word_numbers - 1)
-        return {"words": words, "heads": heads, "arcs": output.arcs.float()}
+        words, offsets, word_numbers = (inputs.pop(name) for name in ("words", "offsets", "word_numbers"))
+        output = parse_tokens(self.model, inputs, word_numbers - 1)
+        return {"words": words, "offsets": offsets, "heads": output.heads, "arcs": output.arcs.float()}
 
-    def postprocess(self, model_outputs: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def postprocess(self, model_outputs: Mapping[str, Any], **_: Any) -> ParsedText:
         heads, arcs = _only(model_outputs["heads"]), _only(model_outputs["arcs"])
-        tree = tree_of(model_outputs["words"], heads, arcs)
-        return {"words": list(tree.words), "heads": list(tree.heads), "weights": list(tree.weights), "tree": tree}
+        tree = tree_of(model_outputs["words"], heads, arcs, model_outputs["offsets"])
+        return ParsedText(
+            words=list(tree.words),
+            heads=list(tree.heads),
+            weights=list(tree.weights),
+            other_arcs=[list(arc) for arc in tree.other_arcs],
+            offsets=[list(span) for span in tree.offsets],
+        )
+
+
+def _holds_texts(inputs: object) -> bool:
+    return isinstance(inputs, Iterable) and not isinstance(inputs, Mapping | bytes)
 
 
 def _only(batch: Tensor) -> Tensor:

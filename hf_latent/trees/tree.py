@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,23 @@ class Tree:
             heads are averaged.
         other_arcs: where heads are averaged, the arcs beside the tree's own that have weight: (word from 0, head as above,
             weight).
+        offsets: where each word begins and ends in the text that was parsed; not known where words were given. (Not compared.)
 
     All of them may be tuples, lists, or arrays of NumPy or PyTorch.
 
     Raises:
         TypeError: words that are no strings, heads that are no integers.
-        ValueError: heads that form no tree over the words; weights or other arcs that do not fit it.
+        ValueError: heads that form no tree over the words; weights, other arcs or offsets that do not fit it.
     """
 
     words: tuple[str, ...]
     heads: tuple[int, ...]
     weights: tuple[float, ...] = ()
     other_arcs: tuple[tuple[int, int, float], ...] = ()
+    offsets: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("words", "heads", "weights", "other_arcs"):
+        for name in ("words", "heads", "weights", "other_arcs", "offsets"):
             values = _plain(getattr(self, name))
             if isinstance(values, str):
                 raise TypeError(f"`{name}` must be one for each word, got one string, {shorten(values)!r}.")
@@ -63,6 +65,9 @@ class Tree:
         if not is_tree(torch.tensor([self.heads]).view(1, count)):
             raise ValueError(f"`heads` must form a tree, with a way from each word to ROOT, got {_shown(self.heads)}.")
         object.__setattr__(self, "other_arcs", tuple(map(self._other_arc, self.other_arcs)))
+        if self.offsets and len(self.offsets) != count:
+            raise ValueError(f"`offsets` must be one for each of the {count} words, or none, got {len(self.offsets)}.")
+        object.__setattr__(self, "offsets", tuple(map(_span, self.offsets)))
 
     def _other_arc(self, arc: object) -> tuple[int, int, float]:
         count = len(self.words)
@@ -136,6 +141,14 @@ class Tree:
 def _plain(value: Any) -> Any:
     """Numbers and lists of numbers for those of NumPy and PyTorch."""
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _span(offset: object) -> tuple[int, int]:
+    fields: list[Any] = [_plain(field) for field in offset] if isinstance(offset, Sequence) else []
+    begin, end = fields if len(fields) == 2 else (-1, -1)
+    if not (_is_integer(begin) and _is_integer(end) and 0 <= begin <= end):
+        raise ValueError(f"`offsets` must be where words begin and end in a text, got {shorten(repr(offset))}.")
+    return begin, end
 
 
 def _is_integer(value: object) -> bool:

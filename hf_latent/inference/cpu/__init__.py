@@ -1,5 +1,5 @@
-"""The algorithms compiled for the CPU (Numba, without the interpreter's lock), one sentence at a time.
+"""The algorithms compiled for the CPU (Numba, without the interpreter's lock), eight sentences at a time (see `lanes`).
 
-They compute what `hf_latent.inference.reference` specifies, on float64 scores `(n, n + 1)` of one sentence. Compiled code
-is cached on disk, so that only the first process after an installation compiles.
+They compute what `hf_latent.inference.reference` specifies, in float64, on batches of scores `(batch, n, n + 1)` in float32 or
+float64 (see `batch`). Compiled code is cached on disk, so that only the first process after an installation compiles.
 """

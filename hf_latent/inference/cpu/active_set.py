@@ -20,39 +20,53 @@ GOES_ON, CONVERGED = 0, 1
 
 
 @part
-def shift(scores, n, shifted):  # type: ignore[no-untyped-def]
-    """Scores with a maximum of 0 in each row, and 0 for arcs of a word to itself; the largest difference, at least 1."""
-    scale = 1.0
+def shift(scores, n, lowest, shifted):  # type: ignore[no-untyped-def]
+    """Scores with a maximum of 0 in each row, -inf below the `lowest`, and 0 for arcs of a word to itself.
+
+    False where a word has no head: all are forbidden.
+    """
     for word in range(n):
         highest = -np.inf
         for head in range(n + 1):
             if head != word + 1:
                 highest = max(highest, scores[word, head])
+        if not highest >= lowest or highest == -np.inf:
+            return False
         for head in range(n + 1):
-            shifted[word, head] = 0.0 if head == word + 1 else scores[word, head] - highest
-            scale = max(scale, -shifted[word, head])
-    return scale
+            allowed = scores[word, head] >= lowest
+            shifted[word, head] = 0.0 if head == word + 1 else scores[word, head] - highest if allowed else -np.inf
+    return True
 
 
 @part
-def begin(shifted, n, scale, tol, vertices, factor, reduced, weights):  # type: ignore[no-untyped-def]
+def begin(shifted, n, tol, vertices, factor, reduced, weights):  # type: ignore[no-untyped-def]
     """Starts with `vertices[0]` alone; the gap to stop at.
 
     The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
-    distance, and no smaller than rounding allows. A constant added to a row is no distance.
+    distance. A constant added to a row is no distance.
     """
     factor[0, 0], weights[0] = np.sqrt(n + 1.0), 1.0
     reduced[0, 0], reduced[1, 0] = 0.0, 1.0 / factor[0, 0]  # products with the scores are relative to that of the first
     distance = 0.0
     for word in range(n):
-        total, square = 0.0, 0.0
+        total, square, count = 0.0, 0.0, 0
         for head in range(n + 1):
-            if head != word + 1:
+            if head != word + 1 and shifted[word, head] > -np.inf:
                 difference = shifted[word, head] - (vertices[0, word] == head)
                 total += difference
                 square += difference**2
-        distance += square - total**2 / n
-    return tol * min(1.0, distance) + 1e-16 * n * scale
+                count += 1
+        distance += square - total**2 / count
+    return tol * min(1.0, distance)
+
+
+@part
+def largest_difference(shifted, heads, n):  # type: ignore[no-untyped-def]
+    """How far a tree's arcs lie below the best of their words, at the most; at least 1."""
+    largest = 1.0
+    for word in range(n):
+        largest = max(largest, -shifted[word, heads[word]])
+    return largest
 
 
 @part

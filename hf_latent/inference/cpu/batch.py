@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import STEP_POINTS
-from hf_latent.inference.checks import check_finite, check_range, complain_of_start
+from hf_latent.inference.checks import check_finite, check_range, complain_of_no_structure, complain_of_start
 from hf_latent.inference.cpu import gather, kernels
 from hf_latent.inference.cpu.lanes import WIDTH
 from hf_latent.inference.cpu.nearby import project_nearby
@@ -19,8 +19,6 @@ from hf_latent.inference.reference import trees
 from hf_latent.inference.reference.masking import arc_mask
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
-
-OTHER_SEED = 0x2545F4914F6CDD1D
 
 Kind = tuple[bool, bool]  # projective, single_root
 
@@ -32,7 +30,7 @@ class Batch:
         self.scores, self.lengths = scores, lengths
         self.values = _array(scores)
         count, n = self.values.shape[:2]
-        self.status = np.zeros(count, np.int8)
+        self.status, self.cancelled = np.zeros(count, np.int8), np.zeros(1, np.bool_)
         if lengths is None:
             self.sizes = np.full(count, n)
             self.order = np.arange(count)
@@ -41,28 +39,49 @@ class Batch:
             check_range(lengths, n)
             self.order = np.argsort(-self.sizes, kind="stable")
 
-    def run(self, work: Callable[[int, int], None], nanoseconds: float, power: int = 3) -> None:
+    def run(
+        self,
+        work: Callable[[int, int], None],
+        nanoseconds: float,
+        power: int = 3,
+        longest: float = 1.0,
+        required: bool = True,
+    ) -> None:
         """Calls `work(first, last)` on ranges of groups; one of sentences of n words takes about `nanoseconds` · n^`power`.
 
+        Rare ones take up to `longest` times as long.
+
         Raises:
-            ValueError: a score that is not finite.
+            ValueError: a score that is not finite, or a sentence all whose trees are forbidden, if one is `required`.
         """
         groups = -(-len(self.order) // WIDTH)
         if groups * nanoseconds * (self.values.shape[1] + 1) ** power < 2 * SMALLEST_SHARE:
             if groups:
                 work(0, groups)  # the rule, for which even to sum up the costs takes long
         else:
-            run_groups(work, nanoseconds * (self.sizes[self.order[::WIDTH]] + 1.0) ** power)
+            run_groups(work, nanoseconds * (self.sizes[self.order[::WIDTH]] + 1.0) ** power, self.cancelled, longest)
         self.all_done = not self.status.any()
         if not self.all_done and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
+        if required and not self.all_done and (self.status == gather.NO_TREE).any():
+            complain_of_no_structure(int(np.flatnonzero(self.status == gather.NO_TREE)[0]))
 
-    def rest(self) -> tuple[np.ndarray, Tensor, Tensor] | None:
-        """The rows out of the kernels' range, with their scores and lengths."""
+    def rest(self, kind: Kind) -> tuple[np.ndarray, Tensor, Tensor] | None:
+        """The rows out of the kernels' range, with their scores and lengths.
+
+        Raises:
+            ValueError: one of them has no tree.
+        """
         if self.all_done:
             return None
         rows = np.flatnonzero(self.status == gather.OUT_OF_RANGE)
-        return (rows, self.scores[rows], self._lengths()[rows]) if len(rows) else None
+        if not len(rows):
+            return None
+        scores, lengths = self.scores[rows], self._lengths()[rows]
+        missing = ~trees.has_tree(scores, lengths, *kind)
+        if missing.any():
+            complain_of_no_structure(int(rows[missing.int().argmax()]))
+        return rows, scores, lengths
 
     def scratch(self, operation: str, first: int, kind: Kind) -> np.ndarray:
         """What an operation needs for the groups from `first`, whose sentences are the longest."""
@@ -81,16 +100,19 @@ def _array(tensor: Tensor) -> np.ndarray:
     return (tensor if tensor.dtype in KERNEL_DTYPES else tensor.float()).contiguous().numpy()
 
 
-def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
-    """The arcs of a best tree, `(batch, n, n + 1)`, in the dtype of the scores, as are all results of that shape."""
+def argmax(scores: Tensor, lengths: Tensor | None, kind: Kind, required: bool = True) -> Tensor:
+    """The arcs of a best tree, `(batch, n, n + 1)`, in the dtype of the scores, as are all results of that shape.
+
+    Unless one is `required`, a sentence all whose trees are forbidden has no arcs.
+    """
     batch = Batch(scores, lengths)
     arcs = np.zeros_like(batch.values)
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("argmax", first, kind)
-        kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status)
+        kernels.argmax(batch.values, batch.sizes, batch.order, first, last, *kind, room, arcs, batch.status, batch.cancelled)
 
-    batch.run(work, *((0.6, 3) if kind[0] else (15, 2)))
+    batch.run(work, 0.6 if kind[0] else 15, 3 if kind[0] else 2, required=required)
     return torch.from_numpy(arcs).to(scores.dtype)
 
 
@@ -101,11 +123,13 @@ def log_partition(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("log_partition", first, kind)
-        kernels.log_partition(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
+        kernels.log_partition(
+            batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status, batch.cancelled
+        )
 
     batch.run(work, 0.5)
     result = torch.from_numpy(out)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, scores, lengths = rest
         result[rows] = trees.log_partition(scores, lengths, *kind)
     return result
@@ -118,10 +142,10 @@ def marginals(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals", first, kind)
-        kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status)
+        kernels.marginals(batch.values, batch.sizes, batch.order, first, last, *kind, room, out, batch.status, batch.cancelled)
 
     batch.run(work, 1.4 if kind[0] else 0.9)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, those, lengths = rest
         out[rows] = trees.marginals(those, lengths, *kind)
     return torch.from_numpy(out).to(scores.dtype)
@@ -135,11 +159,11 @@ def marginals_derivative(scores: Tensor, lengths: Tensor | None, direction: Tens
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals_derivative", first, kind)
         kernels.marginals_derivative(
-            batch.values, directions, batch.sizes, batch.order, first, last, *kind, room, out, batch.status
+            batch.values, directions, batch.sizes, batch.order, first, last, *kind, room, out, batch.status, batch.cancelled
         )
 
     batch.run(work, 3.3 if kind[0] else 1.4)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, those, lengths = rest
         out[rows] = trees.marginals_derivative(those, lengths, direction[rows], *kind)
     return torch.from_numpy(out).to(scores.dtype)
@@ -153,14 +177,15 @@ def sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, kind: Kind) ->
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("sample", first, kind)
-        kernels.sample(batch.values, states, batch.sizes, batch.order, first, last, *kind, room, heads, batch.status)
+        kernels.sample(
+            batch.values, states, batch.sizes, batch.order, first, last, *kind, room, heads, batch.status, batch.cancelled
+        )
 
     batch.run(work, 0.9 * len(seeds))
     result = torch.from_numpy(heads)
-    if rest := batch.rest():
+    if rest := batch.rest(kind):
         rows, scores, lengths = rest
-        # Other seeds: that a walk took long says something about the numbers that it was made of.
-        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows] ^ OTHER_SEED, *kind)
+        result[:, rows] = trees.sample(scores, lengths, seeds[:, rows], *kind)
     return result
 
 
@@ -190,13 +215,13 @@ def sparsemap(
         found.append(
             kernels.sparsemap(
                 *(batch.values, starts, batch.sizes, batch.order, first, last, *kind, room),
-                *(tol, max_iter, point, gaps, batch.status),
+                *(tol, max_iter, point, gaps, batch.status, batch.cancelled),
             )
         )
 
-    batch.run(work, 80)
-    if (batch.status == gather.NO_TREE).any():
-        complain_of_start(int(np.flatnonzero(batch.status == gather.NO_TREE)[0]))
+    batch.run(work, 80, longest=1000)
+    if (batch.status == gather.BAD_START).any():
+        complain_of_start(int(np.flatnonzero(batch.status == gather.BAD_START)[0]))
     heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
     if found:
         widest = [np.pad(part, ((0, 0), (0, n - part.shape[1])), constant_values=-1) for part, _, _ in found]
@@ -225,10 +250,10 @@ def projection_nearby(
         room = batch.scratch("marginals", first, kind)
         project_nearby(
             *(batch.values, aims, batch.sizes, batch.order, first, last, *kind, room),
-            *(tol, most_points, point, batch.status),
+            *(tol, most_points, point, batch.status, batch.cancelled),
         )
 
-    batch.run(work, 40)
+    batch.run(work, 40, longest=3)
     return torch.from_numpy(point).to(scores.dtype), torch.from_numpy(batch.status == gather.DONE)
 
 
@@ -243,10 +268,11 @@ def sparsemap_derivative(direction: Tensor, lengths: Tensor | None, heads: Tenso
     sizes = np.full(len(values), values.shape[1]) if lengths is None else lengths.contiguous().numpy()
     ends = np.concatenate([[0], np.cumsum(counts.numpy())])
     support, shares = heads.contiguous().numpy(), weights.contiguous().numpy()
+    cancelled = np.zeros(1, np.bool_)
 
     def work(first: int, last: int) -> None:
-        kernels.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result)
+        kernels.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result, cancelled)
 
     if len(values):
-        run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1])
+        run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1], cancelled)
     return torch.from_numpy(result).to(direction.dtype)

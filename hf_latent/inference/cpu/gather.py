@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from hf_latent.inference.checks import LARGEST_SCORE
+from hf_latent.inference.checks import LARGEST_SCORE, OUT_OF_REACH
 from hf_latent.inference.cpu.compiling import part
 from hf_latent.inference.cpu.lanes import (
     WIDTH,
     constant,
     exp,
+    forbidden_below,
     larger,
     load,
     minus,
@@ -19,9 +20,7 @@ from hf_latent.inference.cpu.lanes import (
 )
 
 # What a row of the batch can come to.
-DONE, NOT_FINITE, OUT_OF_RANGE, NOT_CONVERGED, NO_TREE = 0, 1, 2, 3, 4
-
-NO_ARC = -1.0625e300  # stands where no arc may be; far beyond what scores can be
+DONE, NOT_FINITE, OUT_OF_RANGE, NOT_CONVERGED, NO_TREE, BAD_START = 0, 1, 2, 3, 4, 5
 
 
 @part
@@ -46,24 +45,47 @@ def into_lanes(values, rows, sizes, no_arc, lanes):  # type: ignore[no-untyped-d
 
 @part
 def gather_scores(values, rows, sizes, lanes, status):  # type: ignore[no-untyped-def]
-    """Scores into lanes; the `status` says which rows of the batch have some that are not finite."""
+    """Scores into lanes, -inf where there can be no arc; the `status` says which rows of the batch have wrong ones."""
     size = sizes[rows[0]]
-    into_lanes(values, rows, sizes, NO_ARC, lanes)
+    into_lanes(values, rows, sizes, -np.inf, lanes)
     first = row(lanes, 0, 0)
-    zero = constant(first, 0.0)
-    largest, not_finite = zero, zero
+    zero, lowest, highest = constant(first, 0.0), constant(first, 0.0), constant(first, -np.inf)
+    not_finite = zero
     for word in range(1, size + 1):
         scores = row(lanes, word, 0)
         for head in range(size + 1):
-            score = replaced(load(scores, head), NO_ARC, 0.0)
-            largest = larger(largest, larger(score, minus(zero, score)))
+            score = load(scores, head)
+            highest = larger(highest, score)
+            score = replaced(score, -np.inf, 0.0)
+            lowest = minus(zero, larger(minus(zero, lowest), minus(zero, score)))
             not_finite = plus(not_finite, times(score, zero))  # 0 times what is not finite is NaN
-    found = np.empty((2, WIDTH))
-    store(found, 0, largest)
-    store(found, 1, not_finite)
+    found = np.empty((3, WIDTH))
+    store(found, 0, highest)
+    store(found, 1, lowest)
+    store(found, 2, not_finite)
+    far = False
     for lane in range(len(rows)):
-        if not (found[0, lane] <= LARGEST_SCORE and found[1, lane] == 0.0):
+        n, best = sizes[rows[lane]], found[0, lane]
+        if n > 0 and not (found[2, lane] == 0.0 and (abs(best) <= LARGEST_SCORE or best == -np.inf)):
             status[rows[lane]] = NOT_FINITE
+        elif n > 0 and best == -np.inf:
+            status[rows[lane]] = NO_TREE
+        found[0, lane] = reach_of(best)
+        far |= found[1, lane] < found[0, lane]
+    if far:
+        for lane in range(len(rows), WIDTH):
+            found[0, lane] = 0.0
+        limit = load(found, 0)
+        for word in range(1, size + 1):
+            scores = row(lanes, word, 0)
+            for head in range(size + 1):
+                store(scores, head, forbidden_below(load(scores, head), limit))
+
+
+@part
+def reach_of(best):  # type: ignore[no-untyped-def]
+    """The lowest score that is not taken for -inf beside a row's `best` one. See `hf_latent.inference.checks`."""
+    return best - OUT_OF_REACH * max(abs(best), 1.0)
 
 
 @part
@@ -81,9 +103,8 @@ def gather_weights(values, rows, sizes, lanes, offsets, status):  # type: ignore
         for head in range(1, size + 1):
             best = larger(best, load(scores, head))
         for head in range(size + 1):
-            # A word beyond its sentence has no arc at all; its weights are 0 as well.
-            difference = minus(replaced(load(scores, head), NO_ARC, -np.inf), best)
-            store(scores, head, exp(difference))
+            # A word beyond its sentence has no arc at all: NaN, of which `exp` makes 0 as well.
+            store(scores, head, exp(minus(load(scores, head), best)))
         store(highest, 0, best)
         for lane in range(len(rows)):
             if word <= sizes[rows[lane]]:

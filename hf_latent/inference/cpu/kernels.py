@@ -3,16 +3,17 @@
 A group is `WIDTH` sentences that go through the recursion together, one in each lane; `order` lists the rows of the batch so
 that those of a group lie side by side, longest first. Sentences keep their own lengths: whatever lies beyond one is there for
 the others. Scores and results `(batch, n, n + 1)` are float32 or float64, and all between them is float64; `status (batch,)`
-tells how each row went. `scratch` has room for as many charts `(size, size, WIDTH)`, of one place more than there are words,
-as `CHARTS` says.
+tells how each row went, and where `cancelled (1,)` is set, nobody waits for the results any more. `scratch` has room for as
+many charts `(size, size, WIDTH)`, of one place more than there are words, as `CHARTS` says.
 """
 
 import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE
-from hf_latent.inference.cpu import active_set, arborescence, eisner, matrix_tree, validity, wilson
+from hf_latent.inference.cpu import active_set, arborescence, eisner, insertion, matrix_tree, validity
 from hf_latent.inference.cpu.compiling import Kernel, part
 from hf_latent.inference.cpu.gather import (
+    BAD_START,
     DONE,
     NO_TREE,
     NOT_CONVERGED,
@@ -21,6 +22,7 @@ from hf_latent.inference.cpu.gather import (
     gather_derivatives,
     gather_scores,
     gather_weights,
+    reach_of,
     scatter,
 )
 from hf_latent.inference.cpu.lanes import (
@@ -50,13 +52,13 @@ CHARTS = {
     "log_partition": (7, 1),
     "marginals": (15, 3),
     "marginals_derivative": (30, 6),
-    "sample": (9, 3),
+    "sample": (8, 2),
     "sparsemap": (7, 1),
 }
 
 
 @Kernel
-def argmax(values, sizes, order, first, last, projective, single_root, scratch, arcs, status):  # type: ignore[no-untyped-def]
+def argmax(values, sizes, order, first, last, projective, single_root, scratch, arcs, status, cancelled):  # type: ignore[no-untyped-def]
     """Writes the arcs of a best tree into `arcs`, which is 0 on entry."""
     size = sizes[order[first * WIDTH]]
     heads = np.empty(size, np.int64)
@@ -64,32 +66,43 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
     if projective:
         weights, charts = charts_of(scratch, 0, 1, size + 1)[0], six_charts(scratch, 1, size)
         for group in range(first, last):
+            if cancelled[0]:
+                return
             rows = order[group * WIDTH : (group + 1) * WIDTH]
             size = sizes[rows[0]]
             gather_scores(values, rows, sizes, weights, status)
             eisner.inside(weights, size, single_root, charts, larger, plus, -np.inf, 0.0)
             for lane in range(len(rows)):
-                if status[rows[lane]] == DONE:
-                    eisner.trace(charts, lane, sizes[rows[lane]], single_root, heads, False, state)
-                    _mark(heads, sizes[rows[lane]], arcs[rows[lane]])
+                index = rows[lane]
+                n = sizes[index]
+                if status[index] == DONE and charts[eisner.RIGHT][0, n, lane] == -np.inf:
+                    status[index] = NO_TREE
+                if status[index] == DONE:
+                    eisner.trace(charts, lane, n, single_root, heads, False, state)
+                    _mark(heads, n, arcs[index])
     else:
         for place in range(first * WIDTH, min(last * WIDTH, len(order))):
+            if cancelled[0]:
+                return
             index = order[place]
             n = sizes[index]
-            _check(values[index], n, status[index : index + 1])
+            lowest = check_sentence(values[index], n, status[index : index + 1])
+            if status[index] == DONE and not arborescence.best_heads(values[index], n, lowest, single_root, heads):
+                status[index] = NO_TREE
             if status[index] == DONE:
-                arborescence.best_heads(values[index], n, single_root, heads)
                 _mark(heads, n, arcs[index])
 
 
 @Kernel
-def log_partition(values, sizes, order, first, last, projective, single_root, scratch, out, status):  # type: ignore[no-untyped-def]
+def log_partition(values, sizes, order, first, last, projective, single_root, scratch, out, status, cancelled):  # type: ignore[no-untyped-def]
     """Writes log Z into `out (batch,)`."""
     size = sizes[order[first * WIDTH]]
     weights, offsets = charts_of(scratch, 0, 1, size + 1)[0], np.empty(WIDTH)
     charts = six_charts(scratch, 1, size if projective else 0)
     pivots = np.empty((size + 1, WIDTH))
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
@@ -113,7 +126,7 @@ def log_partition(values, sizes, order, first, last, projective, single_root, sc
 
 
 @Kernel
-def marginals(values, sizes, order, first, last, projective, single_root, scratch, out, status):  # type: ignore[no-untyped-def]
+def marginals(values, sizes, order, first, last, projective, single_root, scratch, out, status, cancelled):  # type: ignore[no-untyped-def]
     """Writes the probability of each arc into `out`, which is 0 on entry."""
     size = sizes[order[first * WIDTH]]
     three = charts_of(scratch, 0, 3, size + 1)
@@ -123,6 +136,8 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
     flows = six_charts(scratch, 9, size if projective else 0)
     ends = np.empty((size + 1, WIDTH))  # the sums, or the pivots
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
@@ -139,7 +154,7 @@ def marginals(values, sizes, order, first, last, projective, single_root, scratc
 
 @Kernel
 def marginals_derivative(  # type: ignore[no-untyped-def]
-    values, directions, sizes, order, first, last, projective, single_root, scratch, out, status
+    values, directions, sizes, order, first, last, projective, single_root, scratch, out, status, cancelled
 ):
     """Writes the derivative of the marginals along `directions` (as the scores) into `out`, which is 0 on entry."""
     size = sizes[order[first * WIDTH]]
@@ -151,6 +166,8 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
     flows = _paired(six_charts(scratch, 18, room), six_charts(scratch, 24, room))
     ends = (np.empty((size + 1, WIDTH)), np.empty((size + 1, WIDTH)))
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights[0], offsets, status)
@@ -167,48 +184,45 @@ def marginals_derivative(  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def sample(values, seeds, sizes, order, first, last, projective, single_root, scratch, heads, status):  # type: ignore[no-untyped-def]
+def sample(values, seeds, sizes, order, first, last, projective, single_root, scratch, heads, status, cancelled):  # type: ignore[no-untyped-def]
     """Draws `heads (samples, batch, n)`, each tree from a seed of `seeds (samples, batch)`, in uint64."""
     size = sizes[order[first * WIDTH]]
-    three = charts_of(scratch, 0, 3, size + 1)
-    weights, paths, arcs = three[0], three[1], three[2]
+    two = charts_of(scratch, 0, 2, size + 1)
+    weights, paths = two[0], two[1]
     offsets, pivots = np.empty(WIDTH), np.empty((size + 1, WIDTH))
-    charts = six_charts(scratch, 3, size if projective else 0)
-    sums, roots = np.empty((size, size + 1)), np.empty(size + 1)
+    charts = six_charts(scratch, 2, size if projective else 0)
     state = np.empty(1, np.uint64)
     for group in range(first, last):
+        if cancelled[0]:
+            return
         rows = order[group * WIDTH : (group + 1) * WIDTH]
         size = sizes[rows[0]]
         gather_weights(values, rows, sizes, weights, offsets, status)
         if projective:
             eisner.inside(weights, size, single_root, charts, plus, times, 0.0, 1.0)
-        elif single_root:
+        else:
             attach_padding(weights, rows, sizes)
-            non_projective_marginals(weights, size, single_root, paths, arcs, pivots)
+            _eliminated(weights, size, single_root, paths, pivots)
         for lane in range(len(rows)):
             index = rows[lane]
             n = sizes[index]
             if projective:
                 _check_sum(charts[eisner.RIGHT][0, n, lane], n, index, status)
             else:
-                if single_root:
-                    check_pivots(pivots, n, lane, index, status)
-                _running_sums(weights, arcs, n, lane, single_root, sums, roots)
+                check_pivots(pivots, n, lane, index, status)
             for turn in range(len(seeds)):
-                if status[index] != DONE or n == 0:
+                if status[index] != DONE or n == 0 or cancelled[0]:
                     break
                 state[0] = seeds[turn, index]
                 if projective:
                     eisner.trace(charts, lane, n, single_root, heads[turn, index], True, state)
                 else:
-                    root = wilson.draw(roots, n, state) if single_root else 0
-                    if not wilson.sample_heads(sums, n, root, heads[turn, index], state):
-                        status[index] = OUT_OF_RANGE
+                    insertion.sample_heads(weights, paths, pivots, n, lane, single_root, heads[turn, index], state)
 
 
 @Kernel
 def sparsemap(  # type: ignore[no-untyped-def]
-    values, starts, sizes, order, first, last, projective, single_root, scratch, tol, max_iter, point, gaps, status
+    values, starts, sizes, order, first, last, projective, single_root, scratch, tol, max_iter, point, gaps, status, cancelled
 ):
     """Writes projections into `point`, which is 0 on entry, and their duality gaps into `gaps (batch,)`.
 
@@ -222,7 +236,7 @@ def sparsemap(  # type: ignore[no-untyped-def]
     place, stop = first * WIDTH, min(last * WIDTH, len(order))
     owner = np.full(slots, -1)
     counts, iterations = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-    stop_at, scales = np.zeros(slots), np.zeros(slots)
+    stop_at, offsets, largest = np.zeros(slots), np.zeros(slots), np.zeros(slots)
     shifted, rest = np.empty((slots, most, most + 1)), np.empty((slots, most, most + 1))
     heads = np.zeros((slots, most), np.int32)
     vertices = [np.empty((active_set.ROOM, most), np.int32) for _ in range(slots)]
@@ -233,20 +247,22 @@ def sparsemap(  # type: ignore[no-untyped-def]
     lanes, charts = charts_of(scratch, 0, 1, most + 1)[0], six_charts(scratch, 1, most if projective else 0)
     lanes[:] = -np.inf
     found, found_weights, found_rows, number = np.empty((64, most), np.int32), np.empty(64), np.empty(64, np.int64), 0
-    while True:
+    while not cancelled[0]:
         busy, size = False, 0
         for slot in range(slots):
             while owner[slot] < 0 and place < stop:
                 index = order[place]
                 place += 1
                 n = sizes[index]
-                if n > 0:
-                    _check(values[index], n, status[index : index + 1])
-                if n > 0 and starts[index, 0] >= 0 and not validity.is_tree(starts[index], n, projective, single_root):
+                lowest = check_sentence(values[index], n, status[index : index + 1])
+                if n > 0 and status[index] == DONE and not active_set.shift(values[index], n, lowest, shifted[slot]):
                     status[index] = NO_TREE
+                if n > 0 and starts[index, 0] >= 0 and status[index] == DONE:
+                    is_tree = validity.is_tree(starts[index], n, projective, single_root)
+                    if not is_tree or active_set.score(shifted[slot], starts[index], n) == -np.inf:
+                        status[index] = BAD_START
                 if n > 0 and status[index] == DONE:
                     owner[slot], counts[slot], iterations[slot] = index, 0, 0
-                    scales[slot] = active_set.shift(values[index], n, shifted[slot])
                     rest[slot, :n, : n + 1] = shifted[slot, :n, : n + 1]
             if owner[slot] >= 0:
                 busy, size = True, max(size, sizes[owner[slot]])
@@ -265,12 +281,18 @@ def sparsemap(  # type: ignore[no-untyped-def]
             if index < 0:
                 continue
             n = sizes[index]
+            found_one = True
             if counts[slot] == 0 and starts[index, 0] >= 0:
                 heads[slot, :n] = starts[index, :n]
             elif projective:
-                eisner.trace(charts, slot, n, single_root, heads[slot], False, state)
+                found_one = charts[eisner.RIGHT][0, n, slot] > -np.inf
+                if found_one:
+                    eisner.trace(charts, slot, n, single_root, heads[slot], False, state)
             else:
-                arborescence.best_heads(rest[slot], n, single_root, heads[slot])
+                found_one = arborescence.best_heads(rest[slot], n, -np.inf, single_root, heads[slot])
+            if not found_one:
+                status[index], owner[slot] = NO_TREE, -1
+                continue
             count, room = counts[slot], len(weights[slot])
             if count == room:
                 vertices[slot] = active_set.grown(vertices[slot], 2 * room, most)
@@ -280,15 +302,17 @@ def sparsemap(  # type: ignore[no-untyped-def]
             trees, factor, solved, shares = vertices[slot], factors[slot], reduced[slot], weights[slot]
             trees[count, :n] = heads[slot, :n]
             if count == 0:
-                stop_at[slot] = active_set.begin(shifted[slot], n, scales[slot], tol, trees, factor, solved, shares)
+                stop_at[slot] = active_set.begin(shifted[slot], n, tol, trees, factor, solved, shares)
                 said, gaps[index] = active_set.GOES_ON, np.inf
                 # Products with the scores are kept relative to the first: a constant changes nothing where weights sum to 1.
-                scales[slot] = active_set.score(shifted[slot], trees[0], n)
+                offsets[slot] = active_set.score(shifted[slot], trees[0], n)
+                largest[slot] = active_set.largest_difference(shifted[slot], trees[0], n)
             else:
-                product = active_set.score(shifted[slot], trees[count], n) - scales[slot]
-                gaps[index], said = active_set.extend(
-                    rest[slot], product, n, trees, factor, solved, shares, count, stop_at[slot]
-                )
+                product = active_set.score(shifted[slot], trees[count], n) - offsets[slot]
+                largest[slot] = max(largest[slot], active_set.largest_difference(shifted[slot], trees[count], n))
+                # No smaller than rounding allows.
+                enough = stop_at[slot] + 1e-16 * n * largest[slot]
+                gaps[index], said = active_set.extend(rest[slot], product, n, trees, factor, solved, shares, count, enough)
             if said == active_set.GOES_ON and iterations[slot] >= max_iter:
                 status[index], said = NOT_CONVERGED, active_set.CONVERGED  # as far as it may go
             if said == active_set.GOES_ON:
@@ -323,12 +347,14 @@ def sparsemap(  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def sparsemap_derivative(trees, weights, ends, sizes, first, last, directions, out):  # type: ignore[no-untyped-def]
+def sparsemap_derivative(trees, weights, ends, sizes, first, last, directions, out, cancelled):  # type: ignore[no-untyped-def]
     """Writes the derivative of projections along `directions` into `out`, which is 0 on entry, for the rows in a range.
 
     The trees of row r, of which it has a share in `weights`, are those from `ends[r]` to `ends[r + 1]`.
     """
     for index in range(first, last):
+        if cancelled[0]:
+            return
         n = sizes[index]
         support = trees[ends[index] : ends[index + 1], :n]
         change = active_set.direction(support, weights[ends[index] : ends[index + 1]], directions[index])
@@ -361,15 +387,20 @@ def projective_marginals(weights, rows, sizes, single_root, charts, flows, arcs,
 @part
 def non_projective_marginals(weights, size, single_root, paths, arcs, pivots):  # type: ignore[no-untyped-def]
     """Marginals into `arcs`, and the pivots of the elimination, which leaves what it does in `paths`."""
-    for i in range(1, size + 1):
-        for j in range(size + 1):
-            store(row(paths, i, 0), j, load(row(weights, i, 0), j))
-    matrix_tree.eliminate(paths, pivots, size, single_root)
+    _eliminated(weights, size, single_root, paths, pivots)
     matrix_tree.derivatives(paths, pivots, arcs, size, single_root)
     for i in range(1, size + 1):
         probabilities = row(arcs, i, 0)
         for j in range(size + 1):
             store(probabilities, j, times(load(probabilities, j), load(row(weights, i, 0), j)))
+
+
+@part
+def _eliminated(weights, size, single_root, paths, pivots):  # type: ignore[no-untyped-def]
+    for i in range(1, size + 1):
+        for j in range(size + 1):
+            store(row(paths, i, 0), j, load(row(weights, i, 0), j))
+    matrix_tree.eliminate(paths, pivots, size, single_root)
 
 
 @part
@@ -384,14 +415,19 @@ def _paired(a, b):  # type: ignore[no-untyped-def]
 
 
 @part
-def _check(scores, n, status):  # type: ignore[no-untyped-def]
-    wrong = False
+def check_sentence(scores, n, status):  # type: ignore[no-untyped-def]
+    """The lowest score that an arc may have; the `status` says what is wrong with a sentence's scores `(n, n + 1)`."""
+    best, wrong = -np.inf, False
     for word in range(n):
         for head in range(n + 1):
             if head != word + 1:
-                wrong |= not abs(scores[word, head]) <= LARGEST_SCORE
-    if wrong:
+                wrong |= not scores[word, head] <= LARGEST_SCORE
+                best = max(best, scores[word, head])
+    if n > 0 and (wrong or -np.inf < best < -LARGEST_SCORE):
         status[0] = NOT_FINITE
+    elif n > 0 and best == -np.inf:
+        status[0] = NO_TREE
+    return reach_of(best)
 
 
 @part
@@ -426,20 +462,3 @@ def check_pivots(pivots, n, lane, index, status):  # type: ignore[no-untyped-def
 def _mark(heads, n, arcs):  # type: ignore[no-untyped-def]
     for word in range(n):
         arcs[word, heads[word]] = 1
-
-
-@part
-def _running_sums(weights, marginals, n, lane, single_root, sums, roots):  # type: ignore[no-untyped-def]
-    """The running sums of each word's weights, and of the probabilities that ROOT heads each word.
-
-    With a single root, that is drawn first, and no walk takes an arc from ROOT.
-    """
-    chance = 0.0
-    for word in range(n):
-        total = 0.0
-        for head in range(n + 1):
-            if head > 0 or not single_root:
-                total += weights[word + 1, head, lane]
-            sums[word, head] = total
-        chance += marginals[word + 1, 0, lane]
-        roots[word] = chance

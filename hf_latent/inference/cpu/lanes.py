@@ -97,6 +97,15 @@ def _replaced(typing: Any, x: Lanes, this: Lanes, by: Lanes) -> Any:
     return LANES(LANES, LANES, LANES), generate
 
 
+@intrinsic
+def _forbidden_below(typing: Any, x: Lanes, limit: Lanes) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, limit = arguments
+        return builder.select(builder.fcmp_ordered("<", x, limit), _constants(-math.inf), x)
+
+    return LANES(LANES, LANES), generate
+
+
 def _constants(value: float) -> ir.Constant:
     return ir.Constant(_VECTOR, [value] * WIDTH)
 
@@ -190,6 +199,10 @@ def exp(x: Any) -> Any:
 
 def replaced(x: Any, this: float, by: float) -> Any:
     """x, but `by` in the lanes where it is `this`; not for dual numbers."""
+
+
+def forbidden_below(x: Any, limit: Any) -> Any:
+    """x, but -inf in the lanes where it is below the `limit`; not for dual numbers."""
 
 
 def larger(x: Any, y: Any) -> Any:
@@ -306,3 +319,8 @@ def _(x):  # type: ignore[no-untyped-def]
 @overload(replaced)
 def _(x, this, by):  # type: ignore[no-untyped-def]
     return lambda x, this, by: _replaced(x, _constant(this), _constant(by))
+
+
+@overload(forbidden_below)
+def _(x, limit):  # type: ignore[no-untyped-def]
+    return lambda x, limit: _forbidden_below(x, limit)

@@ -18,6 +18,7 @@ from hf_latent.inference.cpu.gather import DONE, OUT_OF_RANGE, gather_scores, ga
 from hf_latent.inference.cpu.kernels import (
     attach_padding,
     check_pivots,
+    check_sentence,
     check_sums,
     non_projective_marginals,
     projective_marginals,
@@ -34,7 +35,7 @@ TILTS = (3.0, 10.0, 30.0, 0.0)
 
 @Kernel
 def project_nearby(  # type: ignore[no-untyped-def]
-    values, targets, sizes, order, first, last, projective, single_root, scratch, tol, most_points, point, status
+    values, targets, sizes, order, first, last, projective, single_root, scratch, tol, most_points, point, status, cancelled
 ):
     """Writes the projections of `targets` into `point`, from the marginals of `values`; both `(batch, n, n + 1)`, `point` 0.
 
@@ -61,9 +62,16 @@ def project_nearby(  # type: ignore[no-untyped-def]
         ended = np.zeros(count, np.bool_)
         for lane in range(count):
             n = sizes[rows[lane]]
-            scores[lane, :n, : n + 1] = values[rows[lane], :n, : n + 1]
+            lowest = check_sentence(values[rows[lane]], n, own_status[lane : lane + 1])
+            for word in range(n):
+                for head in range(n + 1):
+                    score = values[rows[lane], word, head]
+                    allowed = score >= lowest and targets[rows[lane], word, head] > -np.inf
+                    scores[lane, word, head] = score if allowed else -np.inf
             ended[lane] = 0 < n <= SHORT
         for turn in range(most_points + 1):
+            if cancelled[0]:
+                return
             tilt = 0.0 if turn == 0 else TILTS[(turn - 1) % len(TILTS)]
             tree = turn > 0 and tilt == 0.0
             for lane in range(count):
@@ -90,7 +98,7 @@ def project_nearby(  # type: ignore[no-untyped-def]
                     continue
                 if turn == 0:
                     start[lane] = found[lane]
-                    bounds[lane] = _aim(targets[rows[lane]], n, start[lane], aim[lane])
+                    bounds[lane] = _aim(targets[rows[lane]], scores[lane], n, start[lane], aim[lane])
                     rest[lane] = aim[lane]
                     steps[lane] = _product(_flat(aim[lane]), _flat(aim[lane]))
                     ended[lane] = steps[lane] <= 1e-28 * n
@@ -99,7 +107,7 @@ def project_nearby(  # type: ignore[no-untyped-def]
                         if projective:
                             eisner.trace(charts, lane, n, single_root, heads[:n], False, state)
                         else:
-                            arborescence.best_heads(tilted[lane], n, single_root, heads[:n])
+                            arborescence.best_heads(tilted[lane], n, -np.inf, single_root, heads[:n])
                         found[lane] = 0.0
                         for word in range(n):
                             found[lane, word, heads[word]] = 1.0
@@ -137,36 +145,36 @@ def _tilt(scores, rest, tilt, tree, out):  # type: ignore[no-untyped-def]
         largest = max(largest, abs(change[place]))
     factor = tilt / largest if largest > 0.0 else 0.0
     for place in range(len(flat)):
-        flat[place] = change[place] if tree else before[place] + factor * change[place]
+        flat[place] = change[place] if tree and before[place] > -np.inf else before[place] + factor * change[place]
 
 
 @part
-def _aim(target, n, start, aim):  # type: ignore[no-untyped-def]
+def _aim(target, scores, n, start, aim):  # type: ignore[no-untyped-def]
     """Writes what leads from `start` to the target into `aim`; returns a bound on how near the target M is, squared.
 
     A row of a point of M sums to 1, so the target's rows are moved to do so (which moves the projection nowhere). The bound is
-    the squared distance to the product of the rows' simplices, which M is part of.
+    the squared distance to the product of the rows' simplices, which M is part of. What the `scores` forbid is no part of it.
     """
     bound, ordered = 0.0, np.empty(n)
     for word in range(n):
-        total, k = 0.0, 0
+        total, count = 0.0, 0
         for head in range(n + 1):
-            if head != word + 1:
-                ordered[k] = target[word, head]
-                total += ordered[k]
-                k += 1
-        shift = (1.0 - total) / n
+            if head != word + 1 and scores[word, head] > -np.inf:
+                ordered[count] = target[word, head]
+                total += ordered[count]
+                count += 1
+        shift = (1.0 - total) / count
         for head in range(n + 1):
-            if head != word + 1:
+            if head != word + 1 and scores[word, head] > -np.inf:
                 aim[word, head] = target[word, head] + shift - start[word, head]
-        ordered += shift
-        ordered.sort()
+        ordered[:count] += shift
+        ordered[:count].sort()
         above, threshold = 0.0, 0.0
-        for k in range(1, n + 1):
-            above += ordered[n - k]
-            if ordered[n - k] * k > above - 1.0:
+        for k in range(1, count + 1):
+            above += ordered[count - k]
+            if ordered[count - k] * k > above - 1.0:
                 threshold = (above - 1.0) / k
-        for k in range(n):
+        for k in range(count):
             bound += min(ordered[k], threshold) ** 2
     return bound
 

@@ -29,7 +29,7 @@ def argmax(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
 def _heads(scores: Tensor, words: Tensor, single_root: bool) -> Tensor:
     """The head of each word, `(batch, n)`, 0 for ROOT. Every group is named by its smallest node.
 
-    With a single root, no group looks at ROOT before all `words (batch, n)` of the sentence are in it.
+    With a single root, no group looks at ROOT while a word outside, of the `words (batch, n)` of the sentence, can head it.
     """
     batch, n = scores.shape[:2]
     nodes = torch.arange(n + 1, device=scores.device).expand(batch, n + 1)
@@ -40,8 +40,10 @@ def _heads(scores: Tensor, words: Tensor, single_root: bool) -> Tensor:
         scores = scores.masked_fill(word_groups[:, :, None] == groups[:, None, :], FORBIDDEN)
         open_scores = scores
         if single_root:
-            together = ((word_groups == word_groups[:, :1]) | ~words).all(1, keepdim=True)
-            from_root = scores[:, :, 0].masked_fill(words & ~together, FORBIDDEN)
+            nothing = torch.full_like(scores[:, 0], FORBIDDEN)
+            elsewhere = nothing.scatter_reduce(1, word_groups, scores[:, :, 1:].amax(2), "amax")
+            can_wait = elsewhere.gather(1, word_groups) > FORBIDDEN / 2
+            from_root = scores[:, :, 0].masked_fill(words & can_wait, FORBIDDEN)
             open_scores = torch.cat([from_root[:, :, None], scores[:, :, 1:]], dim=2)
         best, best_head = open_scores.max(2)
         # For each group: its best word to be entered at, that word's head, and the value of the arc.

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference.masking import FORBIDDEN
 
 Reduce = Callable[..., Tensor]
@@ -146,32 +147,34 @@ def argmax(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     return outside(charts, lengths, single_root, one_hot_argmax)[:, 1:]
 
 
-def sample(scores: Tensor, lengths: Tensor, draws: Tensor, single_root: bool) -> Tensor:
-    """The heads of a drawn tree, `(batch, n)`, n + 1 beyond the sentence; `draws (batch, 2 n)` are numbers in [0, 1).
+def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, single_root: bool) -> Tensor:
+    """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence, for each of `seeds (samples, batch)`.
 
     From the span over the sentence down: which arc ends it, and where the two spans below that arc meet.
     """
     charts = inside(_with_root_row(scores), single_root, torch.logsumexp)
-    heads = torch.full(scores.shape[:2], scores.shape[1] + 1)
+    draws = uniforms(seeds, 2 * scores.shape[1]).tolist()
+    heads = torch.full((*seeds.shape, scores.shape[1]), scores.shape[1] + 1)
     for row, length in enumerate(lengths.tolist()):
         own = Charts(*(getattr(charts, part.name)[row : row + 1].cpu() for part in fields(charts)))
-        numbers, spans = iter(draws[row].tolist()), [(0, length)]
+        for turn in range(len(seeds)):
+            numbers, spans = iter(draws[turn][row]), [(0, length)]
 
-        def drawn(terms: Tensor, numbers: Iterator[float] = numbers) -> int:
-            shares = torch.softmax(terms, 0)
-            sums = shares.cumsum(0)
-            possible = (shares > 0) & (sums > next(numbers) * sums[-1])
-            return int(possible.int().argmax() if possible.any() else shares.argmax())
+            def drawn(terms: Tensor, numbers: Iterator[float] = numbers) -> int:
+                shares = torch.softmax(terms, 0)
+                sums = shares.cumsum(0)
+                possible = (shares > 0) & (sums > next(numbers) * sums[-1])
+                return int(possible.int().argmax() if possible.any() else shares.argmax())
 
-        while spans:
-            head, end = spans.pop()
-            if head == end:
-                continue
-            start, width = min(head, end), abs(end - head)
-            splits = own.right_splits(width) if head < end else own.left_splits(width)
-            word = start + int(head < end) + drawn(torch.add(*splits)[0, start])
-            heads[row, word - 1] = head
-            start, width = min(head, word), abs(word - head)
-            split = start + drawn(_arc_terms(own, width, single_root)[0, start])
-            spans += [(word, end), (start, split), (start + width, split + 1)]
+            while spans:
+                head, end = spans.pop()
+                if head == end:
+                    continue
+                start, width = min(head, end), abs(end - head)
+                splits = own.right_splits(width) if head < end else own.left_splits(width)
+                word = start + int(head < end) + drawn(torch.add(*splits)[0, start])
+                heads[turn, row, word - 1] = head
+                start, width = min(head, word), abs(word - head)
+                split = start + drawn(_arc_terms(own, width, single_root)[0, start])
+                spans += [(word, end), (start, split), (start + width, split + 1)]
     return heads.to(scores.device)

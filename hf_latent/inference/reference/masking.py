@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-# "Minus infinity" that stays finite: sums of it never overflow and differences of it are never NaN, so forbidden
-# entries need no special case in any recursion. `exp` of it is exactly 0, and real scores lie far above it.
+from hf_latent.inference.checks import in_reach
+
+# -inf as the recursions of the reference write it: sums of it never overflow and differences of it are never NaN, so forbidden
+# entries need no special case. `exp` of it is exactly 0, and real scores lie far above it.
 FORBIDDEN = -1e290
 
 
@@ -27,7 +29,7 @@ def normalize(scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     Each word has exactly one head, so a constant added to a row changes the score of every tree alike: argmax,
     marginals and projection stay as they are, and the log-partition moves by the sum `(batch,)` that is returned.
     """
-    mask = arc_mask(lengths, scores.shape[1])
+    mask = in_reach(scores, arc_mask(lengths, scores.shape[1]))
     scores = scores.double().masked_fill(~mask, FORBIDDEN)
     maxima = scores.detach().amax(dim=2, keepdim=True).masked_fill(~mask.any(2, keepdim=True), 0.0)
     return (scores - maxima).masked_fill(~mask, FORBIDDEN), maxima.sum(dim=(1, 2))

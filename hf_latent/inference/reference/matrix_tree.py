@@ -16,10 +16,12 @@ Time O(n^3) in n vectorized steps, memory O(n^3 / 3) for the marginals.
 import torch
 from torch import Tensor
 
+from hf_latent.inference.random import uniforms
+from hf_latent.inference.reference import arborescence
 from hf_latent.inference.reference.masking import FORBIDDEN, word_mask
 
-# A head of this probability is taken for certain when trees are drawn.
-CERTAIN = 1 - 1e-12
+# So many numbers at most, of the matrices of all words, are kept at once when trees are drawn (or those of one sentence).
+LARGEST_CHUNK = 2**25
 
 
 def _eliminate(scores: Tensor, lengths: Tensor, single_root: bool) -> tuple[list[Tensor], list[Tensor]]:
@@ -42,15 +44,15 @@ def _without_self_arcs(paths: Tensor, nothing: float) -> Tensor:
     return paths.masked_fill(torch.eye(k, k + 1, dtype=torch.bool, device=paths.device).roll(1, dims=1), nothing)
 
 
-def _likeliest_root_first(scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Each sentence with its first word and the one that most prefers ROOT to all words in each other's place.
+def _best_root_first(scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Each sentence with its first word and the root of its best tree in each other's place.
 
-    The first word is the one whose pivot ROOT takes part in. A word that has no head but ROOT must be that one: its pivot
-    would be 0 elsewhere. Returns the order of the words, too, by which the same exchange goes back.
+    The first word is the one whose pivot ROOT takes part in. The product of the others' pivots is the weight of all ways to
+    hang from it, which is nothing if it can be no root, and at least that of the best tree if it is the root of that. Returns
+    the order of the words, too, by which the same exchange goes back.
     """
     batch, n = scores.shape[:2]
-    preference = (scores[:, :, 0] - scores[:, :, 1:].amax(2)).masked_fill(~word_mask(lengths, n), -torch.inf)
-    root = preference.argmax(1, keepdim=True)
+    root = arborescence.argmax(scores.detach(), lengths, single_root=True)[:, :, 0].argmax(1, keepdim=True)
     order = torch.arange(n, device=scores.device).expand(batch, n).scatter(1, root, 0)
     order = order.scatter(1, torch.zeros_like(root), root)
     return _reordered(scores, order), order
@@ -67,7 +69,7 @@ def log_partition(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     if not scores.shape[1]:
         return scores.new_zeros(len(scores))
     if single_root:
-        scores, _ = _likeliest_root_first(scores, lengths)
+        scores, _ = _best_root_first(scores, lengths)
     return torch.stack(_eliminate(scores, lengths, single_root)[1]).sum(0)
 
 
@@ -75,7 +77,7 @@ def marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     """The probability of each arc."""
     if not single_root or not scores.shape[1]:
         return _marginals(scores, lengths, single_root)
-    reordered, order = _likeliest_root_first(scores, lengths)
+    reordered, order = _best_root_first(scores, lengths)
     return _reordered(_marginals(reordered, lengths, single_root), order)
 
 
@@ -102,27 +104,53 @@ def _marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     return flow
 
 
-def sample(scores: Tensor, lengths: Tensor, draws: Tensor, single_root: bool) -> Tensor:
-    """The heads of a drawn tree, `(batch, n)`, n + 1 beyond the sentence; `draws (batch, n or more)` are numbers in [0, 1).
+def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, single_root: bool) -> Tensor:
+    """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence, for each of `seeds (samples, batch)`.
 
-    By the chain rule: the head of each word in turn, given those of the words before it, and of all whose heads are certain by
-    then. Time O(n⁴) where few are.
+    The elimination run backwards: from a drawn tree over the words before k, one that has word k as well. What is left of
+    an arc i → j when k is eliminated is the sum of the arc itself and the path i → k → j, so that each arc of the tree is drawn
+    to be one or the other. Words whose arcs lead through k become its dependents. Its own head is then any word that does not
+    hang from it (or ROOT), with the weights a[k, j]: where R is the sum of these, and m words hang from k, the heads j of
+    their paths that make up a tree weigh R · d[k]^(m - 1) in all (Cayley's formula, with weights), which leaves R / d[k] in
+    Z = prod_k d[k]. With a single root, ROOT has no weight beside a word's. A tree comes out whatever is lost to rounding.
+
+    Time O(n³) for any number of samples, and O(n² log n) for each.
     """
     n = scores.shape[1]
-    words = word_mask(lengths, n)
-    heads, is_open = torch.full_like(lengths[:, None].expand(-1, n), n + 1), words
-    while is_open.any():
-        chances = marginals(scores, lengths, single_root).clamp(min=0)
-        sums = chances.cumsum(2)
-        possible = (chances > 0) & (sums > draws[:, :n, None] * sums[:, :, -1:])
-        likeliest = chances.argmax(2)
-        certain = chances.amax(2) > CERTAIN
-        choice = torch.where(possible.any(2) & ~certain, possible.int().argmax(2), likeliest)
-        first = is_open & ~certain
-        first = first & (first.cumsum(1) == 1)
-        now = is_open & (certain | first)
-        heads = torch.where(now, choice, heads)
-        alone = torch.full_like(scores, FORBIDDEN).scatter(2, choice[:, :, None], 0.0)
-        scores = torch.where(now[:, :, None], alone, scores)
-        is_open = is_open & ~now
-    return heads
+    rows = max(1, LARGEST_CHUNK // max(1, n**3 // 3))
+    if len(scores) > rows:
+        parts = zip(scores.split(rows), lengths.split(rows), seeds.split(rows, dim=1), strict=True)
+        return torch.cat([sample(*some, single_root) for some in parts], dim=1)
+    words, order = word_mask(lengths, n), None
+    if single_root and n:
+        scores, order = _best_root_first(scores, lengths)
+    matrices, pivots = _eliminate(scores, lengths, single_root)
+    draws = uniforms(seeds, n * (n + 1) // 2)
+    heads = seeds.new_zeros(*seeds.shape, 0)
+    for k in range(n):
+        matrix, pivot = matrices.pop(), pivots.pop()
+        now, draws = draws[..., : k + 1], draws[..., k + 1 :]
+        onwards = matrix[:, k, : k + 1].expand(len(seeds), -1, -1)
+        arcs = matrix[:, :k, : k + 1].expand(len(seeds), -1, -1, -1).gather(3, heads[..., None])[..., 0]
+        paths = matrix[:, :k, k + 1] + onwards.gather(2, heads) - pivot[:, None]
+        heads = heads.masked_fill(now[..., :k] < torch.sigmoid(paths - arcs), k + 1)
+        ends = torch.nn.functional.pad(torch.nn.functional.pad(heads, (1, 0)), (0, 1), value=k + 1)
+        for _ in range(k.bit_length()):
+            ends = ends.gather(2, ends)  # pointer doubling: ROOT, or word k
+        onwards = onwards.masked_fill(ends[..., :-1] == k + 1, -torch.inf)
+        if single_root:
+            only_root = onwards[..., 1:].isneginf().all(2)
+            onwards[..., 0] = onwards[..., 0].masked_fill(~only_root, -torch.inf)
+        heads = torch.cat([heads, _drawn(onwards, now[..., k])[..., None]], dim=2)
+    if order is not None:  # back to where the words were
+        places = torch.nn.functional.pad(order + 1, (1, 0)).expand(len(seeds), -1, -1)
+        heads = places.gather(2, heads).gather(2, order.expand(len(seeds), -1, -1))
+    return heads.where(words, n + 1)
+
+
+def _drawn(scores: Tensor, draws: Tensor) -> Tensor:
+    """A place of the last dimension, with probability ∝ exp(score), by numbers `draws` in [0, 1) for each of the rest."""
+    chances = torch.softmax(scores, -1)
+    sums = chances.cumsum(-1)
+    possible = (chances > 0) & (sums > draws[..., None] * sums[..., -1:])
+    return torch.where(possible.any(-1), possible.int().argmax(-1), chances.argmax(-1))

@@ -1,4 +1,7 @@
-"""The algorithms of this folder behind one set of functions: trees of each kind, from checked scores of any dtype."""
+"""The algorithms of this folder behind one set of functions: trees of each kind, from checked scores of any dtype.
+
+All but `has_tree` are for sentences that have one.
+"""
 
 from types import ModuleType
 
@@ -6,9 +9,8 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.random import uniforms
 from hf_latent.inference.reference import arborescence, eisner, matrix_tree
-from hf_latent.inference.reference.masking import arc_mask, normalize, word_mask
+from hf_latent.inference.reference.masking import FORBIDDEN, arc_mask, normalize, word_mask
 
 
 def _sums(projective: bool) -> ModuleType:
@@ -18,6 +20,16 @@ def _sums(projective: bool) -> ModuleType:
 def best_arcs(normalized: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
     """The arcs of a highest-scoring tree, from normalized scores (in which arcs may be forbidden)."""
     return (eisner if projective else arborescence).argmax(normalized, lengths, single_root)
+
+
+def has_tree(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
+    """Which sentences have a tree, `(batch,)`: not all are forbidden."""
+    normalized, _ = normalize(scores, lengths)
+    if not (arc_mask(lengths, scores.shape[1]) & (normalized == FORBIDDEN)).any():
+        return torch.ones_like(lengths, dtype=torch.bool)
+    arcs = best_arcs(normalized, lengths, projective, single_root)
+    forbidden = ((arcs > 0) & (normalized == FORBIDDEN)).flatten(1).any(1)
+    return ~forbidden & ~(single_root & (arcs[:, :, 0].sum(1) > 1))
 
 
 def argmax(scores: Tensor, lengths: Tensor, projective: bool, single_root: bool) -> Tensor:
@@ -52,8 +64,7 @@ def marginals_derivative(scores: Tensor, lengths: Tensor, direction: Tensor, pro
 
 def sample(scores: Tensor, lengths: Tensor, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
     """The heads of drawn trees, `(samples, batch, n)`, n + 1 beyond the sentence; one for each of `seeds (samples, batch)`."""
-    draws, (normalized, _) = uniforms(seeds, 2 * scores.shape[1]), normalize(scores, lengths)
-    drawn = torch.stack([_sums(projective).sample(normalized, lengths, row, single_root) for row in draws])
+    drawn = _sums(projective).sample(normalize(scores, lengths)[0], lengths, seeds, single_root)
     # Where scores are so large that their differences have no digits left (1e13 and more), what is drawn may be no tree.
     valid = is_tree(drawn.flatten(0, 1), projective, single_root, lengths.repeat(len(drawn))).view(drawn.shape[:2])
     if valid.all():

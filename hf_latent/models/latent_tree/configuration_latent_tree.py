@@ -4,6 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
@@ -16,7 +17,7 @@ class LatentTreeConfig(PreTrainedConfig):
     Configuration of a [`LatentTreeModel`] and the models on top of it.
 
     text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any kind that `AutoModel` knows.
-    estimator (`str`, *optional*, defaults to `"spigot"`): how the gradient gets through the choice of a tree, a name of
+    estimator (`str`, *optional*, defaults to `"marginals"`): how the gradient gets through the choice of a tree, a name of
         `hf_latent.list_estimators()`. With `None` there is no tree: the baseline.
     estimator_options (`dict`, *optional*): its options, such as `{"step_size": 0.1, "num_steps": 1}`.
     argmax_at_evaluation (`bool`, defaults to `False`): in evaluation mode, use the best tree also where training relaxes it.
@@ -29,6 +30,9 @@ class LatentTreeConfig(PreTrainedConfig):
         output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.
     dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
+    heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
+    impossible_heads (`str`, defaults to `"error"`): what becomes of gold trees that the model does not allow: an error, or
+        `"skip"`, to learn nothing from them, with warnings that count such sentences.
     format_version (`int`): of saved models; set by the package that saves them.
     """
 
@@ -47,7 +51,7 @@ class LatentTreeConfig(PreTrainedConfig):
     ]
 
     text_config: PreTrainedConfig | dict | None = None
-    estimator: str | None = "spigot"
+    estimator: str | None = DEFAULT_ESTIMATOR
     estimator_options: dict | None = None
     argmax_at_evaluation: bool = False
     projective: bool = True
@@ -58,6 +62,8 @@ class LatentTreeConfig(PreTrainedConfig):
     decoder_input: str = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
+    heads_loss_weight: float | int = 1.0
+    impossible_heads: str = "error"
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
@@ -69,6 +75,10 @@ class LatentTreeConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.decoder_input not in ("encoder", "embeddings"):
             raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
+        if not 0 <= self.heads_loss_weight < float("inf"):
+            raise ValueError(f"`heads_loss_weight` must be a finite number of at least 0, got {self.heads_loss_weight!r}.")
+        if self.impossible_heads not in ("error", "skip"):
+            raise ValueError(f"`impossible_heads` must be 'error' or 'skip', got {self.impossible_heads!r}.")
         if self.word_pooling not in POOLINGS:
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 

@@ -1,5 +1,6 @@
 """Classification of sentences, of pairs of sentences, and of tokens, through latent trees."""
 
+import threading
 import warnings
 from dataclasses import dataclass
 
@@ -17,15 +18,23 @@ from hf_latent.models.latent_tree.modeling_latent_tree import (
     LatentTreeModelOutput,
     LatentTreePreTrainedModel,
 )
-from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss, mean_token_loss, token_losses
+from hf_latent.models.losses import (
+    example_losses,
+    mean_heads_loss,
+    mean_loss,
+    mean_token_loss,
+    reaching,
+    token_losses,
+)
 
 
 @dataclass
 class LatentTreeClassifierOutput(ModelOutput):
     """
     loss: the mean downstream loss, if `labels` were given; its gradient also trains the arc scorer. With `heads`, their loss is
-        in it.
+        in it, times `heads_loss_weight`.
     logits: `(batch, num_labels)`; of tokens, `(batch, tokens, num_labels)`.
+    heads: as [`LatentTreeModelOutput`] has them, where gold ones were given without labels.
     The rest is that of [`LatentTreeModelOutput`].
     """
 
@@ -35,6 +44,7 @@ class LatentTreeClassifierOutput(ModelOutput):
     arcs: Tensor | None = None
     arc_scores: Tensor | None = None
     latent_loss: Tensor | None = None
+    heads: Tensor | None = None
     heads_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -52,7 +62,8 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.latent_tree = LatentTreeModel(config)
-        self._reached: set[str] = set()  # by the last backward pass
+        # By the last backward pass of each thread.
+        self._reached: dict[int, set[str]] = {}
 
     def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
         """What is classified, from words beside their heads, their number, and the word of each token."""
@@ -66,13 +77,14 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
 
     def _watch(self, logits: Tensor, latent_loss: Tensor) -> None:
         """Warns of losses that are computed from the logits alone, by which the latent tree learns nothing."""
-        if self._reached == {"logits"}:
+        thread = threading.get_ident()
+        if self._reached.get(thread) == {"logits"}:
             warnings.warn(
                 "The last loss did not have that of the latent tree in it: the tree learned nothing. Use `output.loss`, "
                 "or add `output.latent_loss.mean()` to a loss of your own.",
                 stacklevel=3,
             )
-        self._reached = reached = set[str]()
+        reached = self._reached[thread] = set[str]()
         logits.register_hook(lambda _: reached.add("logits"))
         latent_loss.register_hook(lambda _: reached.add("latent_loss"))
 
@@ -116,6 +128,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             word_ids=own_word_ids,
             heads=heads,
             task_loss=None if labels is None else task_loss,
+            predict_heads=heads is not None and labels is None,
             return_dict=True,
             **kwargs,
         )
@@ -127,14 +140,15 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         logits = self.logits(words, output.num_words, own_word_ids)
         if output.latent_loss is not None and output.latent_loss.requires_grad and logits.requires_grad and sees_values():
             self._watch(logits, output.latent_loss)
-        loss = output.loss
+        loss = None if output.loss is None else reaching(output.loss, logits)
         if labels is not None:
             losses = self.example_losses(logits, labels, self.config)
             if output.latent_loss is not None:
                 losses = losses + output.latent_loss
             loss = self.mean_loss(losses, labels, num_items_in_batch)
             if output.heads_loss is not None:
-                loss = loss + mean_heads_loss(output.heads_loss, labels, num_items_in_batch)
+                heads_loss = mean_heads_loss(output.heads_loss, labels, num_items_in_batch)
+                loss = loss + self.config.heads_loss_weight * heads_loss
         return LatentTreeClassifierOutput(
             loss=loss,
             logits=logits,
@@ -142,6 +156,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             arcs=output.arcs,
             arc_scores=output.arc_scores,
             latent_loss=output.latent_loss,
+            heads=output.heads,
             heads_loss=output.heads_loss,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
@@ -230,7 +245,7 @@ class LatentTreeForTokenClassification(LatentTreeClassifier):
         """`(batch, tokens, num_labels)` from `words (batch, n, size)` and `word_ids (batch, tokens)`."""
         of_words = self.classifier(self.decoder(words))
         if not words.shape[1]:
-            return of_words.new_zeros(*word_ids.shape, self.config.num_labels)
+            return reaching(of_words.new_zeros(*word_ids.shape, self.config.num_labels), of_words)
         places = word_ids.clamp(min=0)[:, :, None].expand(-1, -1, of_words.shape[2])
         return of_words.gather(1, places).masked_fill(word_ids[:, :, None] < 0, 0.0)
 

@@ -27,8 +27,8 @@ from hf_latent.inference.checks import sees_values
 from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.word_boundaries import OPENS_WORD, UNSET, token_kinds, word_ids_from_tokens
-from hf_latent.models.losses import losses_of_heads
-from hf_latent.structures import DependencyTree
+from hf_latent.models.losses import IGNORED, losses_of_heads, mean_heads_loss, reaching
+from hf_latent.structures import DependencyTree, Several, Structure
 
 
 @dataclass
@@ -39,8 +39,9 @@ class LatentTreeModelOutput(ModelOutput):
     arcs: `(batch, n, n + 1)`; row i is a distribution over the heads of word i, column 0 is ROOT, column j word j - 1.
     arc_scores: `(batch, n, n + 1)`, before the choice.
     latent_loss: `(batch,)`, whose gradient trains the arc scorer; its value is 0.
-    heads_loss: `(batch,)`, the negative log-likelihood of the `heads`, if they were given.
-    loss: its mean over the rows.
+    heads: `(batch, n)`, in evaluation mode: of the best tree. 0 is ROOT, j the j-th word; -100 beyond the last word.
+    heads_loss: `(batch,)`, the negative log-likelihood of the gold `heads` (if they were given) for each word that has one.
+    loss: its mean over the rows, times `heads_loss_weight`.
     hidden_states, attentions: the encoder's, per token, if asked for.
 
     Where a row holds several sentences, all but the losses have a dimension for them after that of the batch.
@@ -52,6 +53,7 @@ class LatentTreeModelOutput(ModelOutput):
     arcs: Tensor | None = None
     arc_scores: Tensor | None = None
     latent_loss: Tensor | None = None
+    heads: Tensor | None = None
     heads_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -155,6 +157,28 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         return model
 
 
+class _LabelName(str):
+    """The name of a parameter that the Trainer takes for labels: it looks for "label" in the names."""
+
+    def __contains__(self, part: str) -> bool:  # type: ignore[override]
+        return part == "label" or super().__contains__(part)
+
+
+def _learns_from(name: str) -> Callable[[Callable], Callable]:
+    """Decorator of a `forward` that has labels of this name: the Trainer evaluates with them, and hands them to metrics.
+
+    (`TrainingArguments(label_names=[name])` says the same, in each script anew.)
+    """
+
+    def decorate(forward: Callable) -> Callable:
+        parameters = signature(forward).parameters.values()
+        named = [one.replace(name=_LabelName(name)) if one.name == name else one for one in parameters]
+        forward.__signature__ = signature(forward).replace(parameters=named)  # type: ignore[attr-defined]
+        return forward
+
+    return decorate
+
+
 class LatentTreeModel(LatentTreePreTrainedModel):
     """Encoder, words out of sub-words, and a latent tree over them: each word comes out beside its head."""
 
@@ -195,6 +219,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         size = len(self.get_input_embeddings().weight)  # type: ignore[arg-type]
         self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
 
+    @_learns_from("heads")
     @can_return_tuple
     def forward(
         self,
@@ -206,6 +231,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         word_ids: Tensor | None = None,
         heads: Tensor | None = None,
         task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        predict_heads: bool = True,
         **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> LatentTreeModelOutput | tuple[Tensor, ...]:
         """
@@ -219,6 +245,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 they alone are learned from.
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
+            predict_heads: whether to return `heads` in evaluation mode.
         """
         self._check_length(input_ids if inputs_embeds is None else inputs_embeds)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2 and self._counts_padding:
@@ -233,11 +260,11 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         )
         if word_ids is None:
             word_ids = self.find_words(input_ids, attention_mask)
-        words, num_words = pool_words(encoded.last_hidden_state, word_ids, self.config.word_pooling)
+        words, num_words = self._pool(encoded.last_hidden_state, word_ids)
         decoder_words = words
         if self.config.decoder_input == "embeddings":
             embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-            decoder_words, _ = pool_words(embeddings, word_ids, self.config.word_pooling)
+            decoder_words, _ = self._pool(embeddings, word_ids)
         tree = None
         if self.tree is not None and self.heads is not None:
             # They may be of another precision than the encoder.
@@ -252,22 +279,39 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             estimate = heads is None or task_loss is not None
             tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
             decoder_words = averaging(own_words, tree.arcs)
-        heads_loss = None
+        if torch.is_grad_enabled():
+            decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
+        loss = heads_loss = predicted = None
         if heads is not None:
             if self.tree is None or tree is None:
                 raise ValueError("`heads` were given to a model without a tree (`estimator=None`), which cannot learn them.")
-            heads_loss = losses_of_heads(self.tree.structure, tree.scores, num_words, heads)
+            losses = losses_of_heads(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
+            heads_loss = losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
+            loss = reaching(self.config.heads_loss_weight * mean_heads_loss(heads_loss, None, None), decoder_words)
+        if self.tree is not None and tree is not None and predict_heads and not self.training:
+            predicted = _best_heads(self.tree.structure, tree.scores, num_words)
         return LatentTreeModelOutput(
-            loss=None if heads_loss is None else heads_loss.mean(),
+            loss=loss,
             last_hidden_state=decoder_words,
             num_words=num_words,
             arcs=None if tree is None else tree.arcs,
             arc_scores=None if tree is None else tree.scores,
             latent_loss=None if tree is None else tree.loss,
+            heads=predicted,
             heads_loss=heads_loss,
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
+
+    def _pool(self, tokens: Tensor, word_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors of the words and their number; in a replica of `nn.DataParallel`, of as many words as there are tokens.
+
+        (It puts the outputs of all replicas together, which must then be of one size.)
+        """
+        words, num_words = pool_words(tokens, word_ids, self.config.word_pooling)
+        if getattr(self, "_is_replica", False):
+            words = nn.functional.pad(words, (0, 0, 0, tokens.shape[1] - words.shape[-2]))
+        return words, num_words
 
     @property
     def _counts_padding(self) -> bool:
@@ -308,6 +352,13 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
             )
         return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
+
+
+def _best_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor) -> Tensor:
+    """Of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
+    whole: Structure = structure if scores.dim() == 3 else Several(structure)
+    is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
+    return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
 
 
 def _new_estimator(config: LatentTreeConfig) -> Estimator:

@@ -1,0 +1,139 @@
+"""Estimators under what training does around them: recomputed activations, no gradients wanted, several choices, threads."""
+
+import threading
+
+import pytest
+import torch
+from conftest import TREE_ESTIMATORS
+from torch.utils.checkpoint import checkpoint
+
+from hf_latent import Categorical, DependencyTree, HeadAveraging, LatentTreeLayer, Several, get_estimator
+
+
+class Network(torch.nn.Module):
+    def __init__(self, estimator):
+        super().__init__()
+        self.tree, self.heads, self.output = LatentTreeLayer(8, estimator=estimator), HeadAveraging(8), torch.nn.Linear(16, 3)
+        self.dropout = torch.nn.Dropout(0.2)
+
+    def forward(self, words, lengths, labels):
+        def losses(arcs):
+            logits = self.output(self.dropout(self.heads(words, arcs)).mean(1))
+            return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+        tree = self.tree(words, lengths, losses)
+        return (losses(tree.arcs) + tree.loss).mean()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("estimator", TREE_ESTIMATORS)
+def test_recomputed_activations_change_nothing(estimator, use_reentrant):
+    """Neither the gradient nor what is carried from step to step."""
+    plain, recomputing = Network(estimator), Network(estimator)
+    recomputing.load_state_dict(plain.state_dict())
+    for step in range(3):
+        words = torch.randn(4, 5, 8, requires_grad=True)
+        lengths, labels = torch.tensor([5, 3, 2, 4]), torch.tensor([0, 1, 2, 0])
+        for network in (plain, recomputing):
+            torch.manual_seed(step)
+            network.zero_grad()
+            if network is plain:
+                loss = network(words, lengths, labels)
+            else:
+                loss = checkpoint(network, words, lengths, labels, use_reentrant=use_reentrant)
+            loss.backward()
+        for one, other in zip(plain.parameters(), recomputing.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)
+        for one, other in zip(plain.buffers(), recomputing.buffers(), strict=True):
+            assert one.isfinite()
+            assert torch.equal(one, other)
+
+
+def test_the_moving_average_moves_once_a_step_and_is_that_of_the_losses_before():
+    estimator, average = get_estimator("score_function", decay=0.5), torch.full((), torch.nan)
+    scores = torch.zeros(2, 3)
+    expected = None
+    for losses in ([1.0, 3.0], [5.0, 5.0], [torch.nan, 4.0]):
+        leaf, seen = scores.clone().requires_grad_(), torch.tensor(losses)
+        latent = estimator.resume(Categorical(), leaf, None, lambda value, seen=seen: seen, average)
+        assert average.isnan() if expected is None else average == expected  # not before the backward pass is done
+        latent.loss.sum().backward()
+        mean = seen[seen.isfinite()].mean().item()
+        expected = mean if expected is None else 0.5 * expected + 0.5 * mean
+        assert average == expected
+
+
+def test_an_estimator_that_layers_share_keeps_their_averages_apart():
+    estimator = get_estimator("score_function")
+    networks = [Network(estimator), Network(estimator)]
+
+    def train(network, size):
+        for _ in range(20):
+            network(size * torch.randn(2, 3, 8), torch.tensor([3, 2]), torch.tensor([0, 1])).backward()
+
+    threads = [
+        threading.Thread(target=train, args=(network, size)) for network, size in zip(networks, (0.0, 100.0), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    small, large = (network.tree.estimator_state.item() for network in networks)
+    assert small < 2 < 5 < large
+
+
+@pytest.mark.parametrize("estimator", [*TREE_ESTIMATORS, "expected_loss"])
+def test_training_where_no_gradients_are_wanted(estimator):
+    scores, goal = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+
+    def run():
+        torch.manual_seed(0)
+        return get_estimator(estimator)(DependencyTree(), scores, None, lambda z: (z - goal).square().flatten(1).sum(1))
+
+    with torch.no_grad():
+        latent = run()
+    assert not latent.value.requires_grad
+    assert torch.equal(latent.value, run().value)
+
+
+@pytest.mark.parametrize("choices", [1, 2, 8])
+@pytest.mark.parametrize("noise", ["gumbel", "sum_of_gamma"])
+def test_noise_is_that_of_one_choice_however_many_there_are(noise, choices):
+    scores, draws = torch.tensor([1.0, 0.0, -1.0, 0.5]), 40_000
+    many = scores.expand(draws // choices, choices, 4).clone()
+    value = get_estimator("perturb_and_map", noise=noise)(Several(Categorical()), many, None, None).value
+    shares = value.flatten(0, 1).mean(0)
+    torch.testing.assert_close(shares, scores.softmax(0), rtol=0, atol=0.015)
+
+
+def test_parts_are_counted_without_an_argmax(monkeypatch):
+    lengths = torch.tensor([[3, 0], [1, 2]])
+    assert torch.equal(Several(DependencyTree()).num_parts(lengths), lengths)
+    assert Categorical().num_parts(lengths).tolist() == [[1, 0], [1, 1]]
+    calls = []
+    argmax = DependencyTree.argmax
+    monkeypatch.setattr(DependencyTree, "argmax", lambda *arguments: calls.append(1) or argmax(*arguments))
+    get_estimator("imle")(DependencyTree(), torch.randn(2, 3, 4), None, lambda z: z.flatten(1).sum(1))
+    assert len(calls) == 2  # as the README's table of costs says
+
+
+def test_identity_with_projection_by_itself_beside_others_and_for_nearly_equal_scores():
+    estimator, tree = get_estimator("identity_with_projection"), DependencyTree()
+
+    def gradient(structure, scores, direction):
+        leaf = scores.clone().requires_grad_()
+        return torch.autograd.grad((estimator(structure, leaf).value * direction).sum(), leaf)[0]
+
+    scores, direction = torch.randn(2, 1, 2, 6, 7).double()
+    beside = scores.clone()
+    beside[:, 1] *= 20
+    alone = gradient(tree, scores[:, 0], direction[:, 0])
+    for several in (scores, beside):
+        torch.testing.assert_close(gradient(Several(tree), several, direction)[:, 0], alone)
+    mask = tree.mask(scores[:, 0], torch.tensor([6]))
+    assert alone.masked_fill(~mask, 0.0).sum(2).abs().max() < 1e-9  # nothing along what changes no argmax
+    for scale in (0.0, 1e-6, 1e-3, 1e-1, 1.0):
+        small = gradient(
+            Categorical(), scale * torch.tensor([[1.0, -1.0, 2.0, -2.0]]).double(), torch.ones(1, 4).double().cumsum(1)
+        )
+        assert small.abs().max() <= 10 * 4
