@@ -14,6 +14,7 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
+from hf_latent.files import read_text, write_file
 from hf_latent.trees import (
     Tree,
     attachment_score,
@@ -77,16 +78,14 @@ def main() -> None:
         trees_of[name] = parse(model, tokenizer, arguments.sentences)
         write_conllu(trees_of[name], arguments.output_dir / f"{name}.conllu")
         if arguments.texts_file is not None:
-            texts = [
-                line.split("\t")[0] for line in arguments.texts_file.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
+            texts = [line.split("\t")[0] for _, line in read_text(arguments.texts_file, "file of texts") if line.strip()]
             counted[name] = tree_statistics(parse(model, tokenizer, texts, progress=True))
         if gold:
             trees = parse(model, tokenizer, [list(tree.words) for tree in gold], progress=True)
             compared[name] = agreement(trees, gold)
     rows = [[tree.to_svg() for tree in trees] for trees in trees_of.values()]
     picture = side_by_side(rows, [""] * len(arguments.sentences), list(trees_of))
-    (arguments.output_dir / "trees.svg").write_text(picture, encoding="utf-8")
+    write_file(arguments.output_dir / "trees.svg", picture)
     write_png(picture, arguments.output_dir / "trees.png", zoom=1.0)
     for place, sentence in enumerate(arguments.sentences):
         print(sentence)
@@ -95,7 +94,7 @@ def main() -> None:
         print()
     for name, rows in {"statistics": counted, "attachment": compared}.items():
         if rows:
-            (arguments.output_dir / f"{name}.md").write_text(table(rows) + "\n")
+            write_file(arguments.output_dir / f"{name}.md", table(rows) + "\n")
             print(f"\n{table(rows)}")
     print(f"\nThe picture is {arguments.output_dir / 'trees.png'}.")
 

@@ -3,6 +3,7 @@
 import gzip
 import os
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -162,3 +163,55 @@ def test_places_that_are_no_plain_files(tmp_path):
     name = "x" * 251 + ".txt"  # as long as names can be
     write_file(tmp_path / name, "new")
     assert (tmp_path / name).read_text() == "new"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """What reads the files of the classification scripts."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))
+    import classification
+
+    return classification
+
+
+TABLE = [{"text": "a café", "label": "1"}, {"text": 'a "bad" film', "label": "0"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", 'text\tlabel\na café\t1\na "bad" film\t0\n'),
+        ("a.txt", 'a café\t1\n\na "bad" film\t0'),
+        ("a.csv", 'text,label\na café,1\n"a ""bad"" film",0\n'),
+        ("a.json", '{"text": "a café", "label": "1"}\n{"text": "a \\"bad\\" film", "label": "0"}\n'),
+    ],
+)
+def test_tables_of_examples(example, tmp_path, name, content):
+    for number, encoded in enumerate([content, "\ufeff" + content, content.replace("\n", "\r\n")]):
+        (tmp_path / f"{number}{name}").write_bytes(encoded.encode())
+        assert example.read_file(tmp_path / f"{number}{name}", ["text", "label"]).to_list() == TABLE
+    if not name.endswith("json"):
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+        assert example.read_file(tmp_path / name, ["text", "label"]).to_list() == TABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", b"caf\xe9\t1\n", r"a\.tsv, line 1: byte 4 of the line \(0xe9\) is not UTF-8"),
+        ("a.csv", b'a,1\n"never closed,0\nb,1\n', r"a\.csv, line 3: unexpected end of data"),
+        ("a.csv", b'a,1\n"closed" twice,0\n', r"a\.csv, line 2: "),
+        ("a.csv", b"x" * 200_000 + b",1\n", r"a\.csv, line 1: field larger than"),
+        ("a.tsv", b"a\t1\n" + b"x" * 10**6, r"a\.tsv, entry 2: expected 2 fields"),
+        ("a.json", b"{not json\n", r"a\.json is not JSON with an object a line"),
+        ("a.tsv", b"\n \n\t\n", r"a\.tsv is empty"),
+        ("a.tsv", gzip.compress(b"a\t1\n" * 999)[:-9], r"a\.tsv, after line \d+: the compressed data is damaged"),
+    ],
+)
+def test_tables_that_cannot_be_read(example, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit, match=message) as error:
+        example.read_file(tmp_path / name, ["text", "label"])
+    assert len(str(error.value)) < 1000
+    with pytest.raises(SystemExit, match="No file at"):
+        example.read_file(tmp_path / "absent.tsv", ["text", "label"])
