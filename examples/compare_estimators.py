@@ -51,7 +51,7 @@ def run(script: str, output_dir: Path, estimator: str, seed: int, learning_rate:
     with (folder / "log.txt").open("w") as log:
         finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
     if finished.returncode:
-        tail = "\n".join((folder / "log.txt").read_text().splitlines()[-5:])
+        tail = "\n".join((folder / "log.txt").read_text(errors="replace").splitlines()[-5:])
         raise SystemExit(f"Training with {estimator!r}, seed {seed}, failed:\n{tail}\nThe whole log is {folder / 'log.txt'}.")
     return _with_command(results, written)
 

@@ -26,19 +26,25 @@ from hf_latent.trees import (
     write_conllu,
     write_png,
 )
+from hf_latent.trees.drawing import shown
 
 SENTENCES = [
     "An intelligent , moving and invigorating film .",
     "A fascinating and fun film .",
     "A taut , intelligent psychological drama .",
 ]
+# In characters; what is longer is cut where it is shown.
+LONGEST_SENTENCE = 1000
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Markdown: a line for each name, a column for each figure."""
     titles = list(next(iter(rows.values())))
     lines = ["| trees | " + " | ".join(titles) + " |", "|:--|" + "--:|" * len(titles)]
-    lines += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in found.values()) + " |" for name, found in rows.items()]
+    lines += [
+        f"| {shown(name).replace('|', '&#124;')} | " + " | ".join(f"{value:.3f}" for value in found.values()) + " |"
+        for name, found in rows.items()
+    ]
     return "\n".join(lines)
 
 
@@ -88,9 +94,9 @@ def main() -> None:
     write_file(arguments.output_dir / "trees.svg", picture)
     write_png(picture, arguments.output_dir / "trees.png", zoom=1.0)
     for place, sentence in enumerate(arguments.sentences):
-        print(sentence)
+        print(shown(sentence, LONGEST_SENTENCE))
         for name, trees in trees_of.items():
-            print(f"\n{name}\n{trees[place].to_text()}")
+            print(f"\n{shown(name)}\n{trees[place].to_text()}")
         print()
     for name, rows in {"statistics": counted, "attachment": compared}.items():
         if rows:

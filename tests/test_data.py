@@ -147,6 +147,8 @@ def test_generating_ends(depth):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"count": -1}, "`count` must be an integer, 0 or more, got -1"),
+        ({"count": 2.5}, "`count` must be an integer, 0 or more, got 2.5"),
         ({"longest": 3}, "`longest` must be at least 4, .* got 3"),
         ({"depth": 0}, "`depth` at least 1, got 20 and 0"),
         ({"operators": ()}, "`operators` must be some of"),

@@ -224,7 +224,13 @@ def test_integers_of_all_kinds(integers):
         ((("a",), ()), ValueError, "`heads` must give each of the 1 words"),
         (((b"a",), (0,)), TypeError, "`words` must be strings, got b'a'"),
         (((None,), (0,)), TypeError, "`words` must be strings, got None"),
-        (("ab", (2, 0)), TypeError, "`words` must be one for each word, got one string"),
+        (("ab", (2, 0)), TypeError, "`words` must be several values in a tuple or list, got one, 'ab'"),
+        ((None, ()), TypeError, "`words` must be several values .* got one, None"),
+        ((("a",), 0), TypeError, "`heads` must be several values .* got one, 0"),
+        ((("a",), torch.tensor(0)), TypeError, "`heads` must be several values .* got one, 0"),
+        ((("a",), (0,), 0.5), TypeError, "`weights` must be several values .* got one, 0.5"),
+        ((("a",), (0,), (), 7), TypeError, "`other_arcs` must be several values .* got one, 7"),
+        ((("a",), (0,), (), (), 7), TypeError, "`offsets` must be several values .* got one, 7"),
         ((("a",), (0,), (float("nan"),)), ValueError, "`weights` must be finite"),
         ((("a",), (0,), ("1",)), ValueError, "`weights` must be finite"),
         ((("a",) * 10**5, (7,) * 10**5), ValueError, "form a tree"),
@@ -249,6 +255,19 @@ def test_other_arcs_that_there_cannot_be(arc):
 def test_other_arcs_are_others(arc):
     with pytest.raises(ValueError, match="must be beside the tree's own, and of no word to itself"):
         Tree(("a", "b"), (2, 0), (0.5, 1.0), (arc,))
+
+
+@pytest.mark.parametrize(
+    "offsets", [[(0, 1)], [(0, 1), (3, 2)], [(-1, 1), (2, 3)], [(0, 1), 2], [(0, 1), (2, 3, 4)], [(0, 1), (2.0, 3)]]
+)
+def test_offsets_that_there_cannot_be(offsets):
+    with pytest.raises(ValueError, match="`offsets` must be"):
+        Tree(("a", "b"), (2, 0), offsets=offsets)
+
+
+@pytest.mark.parametrize("offsets", [[[0, 1], [2, 3]], np.array([[0, 1], [2, 3]]), torch.tensor([[0, 1], [2, 3]])])
+def test_offsets_of_all_kinds(offsets):
+    assert Tree(("a", "b"), (2, 0), offsets=offsets).offsets == ((0, 1), (2, 3))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

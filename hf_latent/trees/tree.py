@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -31,7 +31,7 @@ class Tree:
     All of them may be tuples, lists, or arrays of NumPy or PyTorch.
 
     Raises:
-        TypeError: words that are no strings, heads that are no integers.
+        TypeError: words that are no strings, heads that are no integers, one value in place of several.
         ValueError: heads that form no tree over the words; weights, other arcs or offsets that do not fit it.
     """
 
@@ -44,8 +44,8 @@ class Tree:
     def __post_init__(self) -> None:
         for name in ("words", "heads", "weights", "other_arcs", "offsets"):
             values = _plain(getattr(self, name))
-            if isinstance(values, str):
-                raise TypeError(f"`{name}` must be one for each word, got one string, {shorten(values)!r}.")
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise TypeError(f"`{name}` must be several values in a tuple or list, got one, {shorten(repr(values))}.")
             object.__setattr__(self, name, tuple(map(_plain, values)))
         count = len(self.words)
         for word in self.words:
