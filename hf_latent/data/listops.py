@@ -88,8 +88,8 @@ def generate(
     """Random expressions of at most `longest` tokens and at most `depth` lists within each other, all different.
 
     Raises:
-        ValueError: a `count` below 0; fewer than `count` such expressions could be found; `longest` less than 4 (an operator, two operands and the
-            bracket) or `depth` less than 1; no operators, or unknown ones.
+        ValueError: a `count` below 0; fewer than `count` such expressions could be found; `longest` less than 4 (an operator,
+            two operands and the bracket) or `depth` less than 1; no operators, or unknown ones.
     """
     if not isinstance(count, int) or count < 0:
         raise ValueError(f"`count` must be an integer, 0 or more, got {count!r}.")
