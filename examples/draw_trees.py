@@ -74,8 +74,8 @@ def main() -> None:
     if gold:
         compared = {name: agreement(trees, gold) for name, trees in {"gold": gold, **baseline_trees(gold)}.items()}
     names = arguments.names or [folder.name for folder in arguments.models]
-    if len(set(names)) != len(arguments.models):
-        parser.error(f"--names must be one for each of the {len(arguments.models)} models, all different")
+    if len(set(names)) != len(arguments.models) or not all(name and Path(name).name == name for name in names):
+        parser.error(f"--names must be one for each of the {len(arguments.models)} models, all different, and fit for files")
     for folder, name in zip(arguments.models, names, strict=True):
         model = AutoModelForSequenceClassification.from_pretrained(folder)
         if model.config.estimator is None:

@@ -44,7 +44,7 @@ TRAINING = (
     "fp16",
 )
 # As the Hub takes them, of a model or a dataset.
-HUB_NAME = re.compile(r"(?=.{1,96}$)([\w-][\w.-]*/)?[\w-][\w.-]*")
+HUB_NAME = re.compile(r"(?=.{1,96}$)([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 # A name and a sentence that are longer are cut, in characters.
 LONGEST_NAME, LONGEST_EXAMPLE = 200, 1000
 # What evaluations report that says nothing of the model: the ends of such names.
