@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from hf_latent import BiLstmModel, DataCollatorForLatentTrees, LatentTreeModel, encode_words
+from hf_latent.files import write_file
 from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, read_conllu
 
 
@@ -85,12 +86,8 @@ def main() -> None:
     trainer.save_model()
     others = {name: attachment_score(trees, gold) for name, trees in baseline_trees(gold, arguments.seed).items()}
     scores = {"supervised parser": validation.scores[-1], **others}
-    arguments.output_dir.joinpath("results.json").write_text(
-        json.dumps(
-            {"attachment_score": scores, "by_epoch": validation.scores, "arguments": vars(arguments)}, indent=2, default=str
-        )
-        + "\n"
-    )
+    results = {"attachment_score": scores, "by_epoch": validation.scores, "arguments": vars(arguments)}
+    write_file(arguments.output_dir / "results.json", json.dumps(results, indent=2, default=str) + "\n")
     print("\nAttachment score (unlabelled, all words)")
     for name, score in scores.items():
         print(f"  {name:20}{100 * score:6.1f} %")

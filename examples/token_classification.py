@@ -12,7 +12,6 @@ network without a tree: the baseline.
 """
 
 import dataclasses
-import gzip
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -24,6 +23,7 @@ from sklearn.metrics import f1_score
 from transformers import EvalPrediction, HfArgumentParser, Trainer, set_seed
 
 from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words
+from hf_latent.files import read_text
 from hf_latent.model_cards import ModelCardCallback
 from hf_latent.trees import parse, read_conllu
 
@@ -60,8 +60,7 @@ def read_data(arguments: DataArguments) -> datasets.DatasetDict:
 def read_tags(path: Path) -> datasets.Dataset:
     """The words of a treebank in CoNLL-U and, as labels, their universal parts of speech, which stand in the fourth column."""
     words = [list(tree.words) for tree in read_conllu(path)]
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file:
-        fields = [line.split("\t") for line in file]
+    fields = [line.split("\t") for _, line in read_text(path, "CoNLL-U file")]
     tags = iter([own[3] for own in fields if own[0].isdigit()])
     return datasets.Dataset.from_dict({"words": words, "labels": [[next(tags) for _ in own] for own in words]})
 
