@@ -25,6 +25,7 @@ from transformers import (
 
 from hf_latent import BiLstmModel, get_estimator, list_estimators
 from hf_latent.estimators import DEFAULT_ESTIMATOR
+from hf_latent.files import read_text, shorten, write_file
 from hf_latent.model_cards import ModelCardCallback
 from hf_latent.trees import parse
 
@@ -126,23 +127,38 @@ def _texts(arguments: DataArguments) -> tuple[str, ...]:
 
 def read_file(path: Path, columns: list[str]) -> datasets.Dataset:
     """One file, by its ending."""
-    if not path.is_file():
-        raise SystemExit(f"No file at {str(path)!r}.")
-    if not path.read_text(encoding="utf-8").strip():
+    try:
+        lines = [line for _, line in read_text(path, "file")]
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    if not "".join(lines).strip():
         raise SystemExit(f"{path} is empty: there is nothing to learn from or to measure.")
     if path.suffix in (".json", ".jsonl"):
-        return datasets.Dataset.from_json(str(path))
-    # Tab-separated text is not quoted: a quotation mark in it is one.
-    dialect = {} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = [line for line in csv.reader(file, **dialect) if line]
+        try:
+            return datasets.Dataset.from_json(str(path))
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise SystemExit(f"{path} is not JSON with an object a line: {error.__cause__ or error}") from None
+    return read_table(path, lines, columns)
+
+
+def read_table(path: Path, rows: list[str], columns: list[str]) -> datasets.Dataset:
+    """Comma-separated values, by the ending of the file, or else tab-separated text."""
+    if path.suffix == ".csv":
+        reader = csv.reader((f"{row}\n" for row in rows), strict=True)
+        try:
+            lines = [line for line in reader if line]
+        except csv.Error as error:
+            raise SystemExit(f"{path}, line {reader.line_num}: {error}.") from None
+    else:  # which is not quoted: a quotation mark in it is one
+        lines = [row.split("\t") for row in rows if row]
     names = columns
     if set(names) & set(lines[0]):
         names = lines.pop(0)
     for number, line in enumerate(lines, start=1):
         if len(line) != len(names):
             raise SystemExit(
-                f"{path}, entry {number}: expected {len(names)} fields ({', '.join(names)}), got {len(line)}: {line}."
+                f"{path}, entry {number}: expected {len(names)} fields ({', '.join(names)}), got {len(line)}: "
+                f"{shorten(str(line), 200)}."
             )
     return datasets.Dataset.from_dict({name: [line[place] for line in lines] for place, name in enumerate(names)})
 
@@ -241,7 +257,7 @@ def what_was_run(model: PreTrainedModel, arguments: TrainingArguments) -> dict[s
 
 def report(results: dict[str, Any], output_dir: str) -> None:
     """Into `results.json`, and onto the screen."""
-    Path(output_dir, "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
+    write_file(Path(output_dir, "results.json"), json.dumps(results, indent=2, default=str) + "\n")
     print()
     for name, value in results.items():
         print(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hf_latent import list_estimators
+from hf_latent.files import write_file
 
 SCRIPTS = ["text_classification", "natural_language_inference"]
 
@@ -46,11 +47,11 @@ def run(script: str, output_dir: Path, estimator: str, seed: int, learning_rate:
             raise SystemExit(f"{folder} holds a run with other arguments: choose another --output_dir, or remove it.")
         return _with_command(results, written)
     folder.mkdir(parents=True, exist_ok=True)
-    command_file.write_text(written + "\n")
+    write_file(command_file, written + "\n")
     with (folder / "log.txt").open("w") as log:
         finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
     if finished.returncode:
-        tail = "\n".join((folder / "log.txt").read_text().splitlines()[-5:])
+        tail = "\n".join((folder / "log.txt").read_text(errors="replace").splitlines()[-5:])
         raise SystemExit(f"Training with {estimator!r}, seed {seed}, failed:\n{tail}\nThe whole log is {folder / 'log.txt'}.")
     return _with_command(results, written)
 
@@ -113,8 +114,8 @@ def main() -> None:
         runs = pool.map(lambda job: run(arguments.script, arguments.output_dir, *job, rest), jobs)
         results = list(tqdm(runs, total=len(jobs), desc="Training runs"))
     results.sort(key=lambda result: (arguments.estimators.index(result["estimator"]), result["seed"]))
-    (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (arguments.output_dir / "results.md").write_text(table(results) + "\n")
+    write_file(arguments.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    write_file(arguments.output_dir / "results.md", table(results) + "\n")
     print(f"\n{table(results)}\n\nWritten to {arguments.output_dir / 'results.json'} and results.md.")
 
 

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification
+from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
 from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, side_by_side
 
@@ -177,9 +178,9 @@ def main() -> None:
     picture = arguments.output_dir / "trees.svg"
     titles = ["latent tree, learned from the label", "gold tree, never seen"]
     drawings = [(latent[place].to_svg(gold[place]), gold[place].to_svg()) for place in chosen]
-    picture.write_text(side_by_side(drawings, titles), encoding="utf-8")
+    write_file(picture, side_by_side(drawings, titles))
     results = {"accuracy": accuracies, "attachment_score": attachment, "whole_trees": whole, "arguments": vars(arguments)}
-    (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
+    write_file(arguments.output_dir / "results.json", json.dumps(results, indent=2, default=str) + "\n")
     print(f"\nThe picture is {picture}, the numbers are in {arguments.output_dir / 'results.json'}.")
     print(f"All of it took {time.perf_counter() - start:.0f} s.")
 

@@ -10,34 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from hf_latent import BiLstmModel, LatentTreeModel
+from hf_latent import BiLstmModel, DataCollatorForLatentTrees, LatentTreeModel, encode_words
+from hf_latent.files import write_file
 from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, read_conllu
-
-
-def encode(trees: list[Tree], tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """The sentences as tokens, with the word of each token and the gold heads."""
-    encoded = tokenizer([list(tree.words) for tree in trees], is_split_into_words=True)
-    word_ids = [[-1 if word is None else word for word in encoded.word_ids(row)] for row in range(len(trees))]
-    return Dataset.from_dict({**encoded, "word_ids": word_ids, "heads": [list(tree.heads) for tree in trees]})
-
-
-class Collator:
-    """Pads tokens as the tokenizer does, word numbers with -1 and heads with -100."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        own = {"word_ids": -1, "heads": -100}
-        batch = dict(self.tokenizer.pad([{k: v for k, v in row.items() if k not in own} for row in rows], return_tensors="pt"))
-        for name, fill in own.items():
-            columns = [torch.tensor(row[name]) for row in rows]
-            batch[name] = torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=fill)
-        return batch
 
 
 class Validation(TrainerCallback):
@@ -85,6 +63,7 @@ def main() -> None:
         arc_size=200,
         dropout=0.3,
     )
+    columns = encode_words(tokenizer, [tree.words for tree in kept], heads=[tree.heads for tree in kept])
     validation = Validation(model, tokenizer, gold)
     trainer = Trainer(
         model=model,
@@ -96,11 +75,10 @@ def main() -> None:
             train_sampling_strategy="group_by_length",
             save_strategy="no",
             report_to="none",
-            remove_unused_columns=False,
             seed=arguments.seed,
         ),
-        train_dataset=encode(kept, tokenizer),
-        data_collator=Collator(tokenizer),
+        train_dataset=Dataset.from_dict(columns),
+        data_collator=DataCollatorForLatentTrees(tokenizer),
         processing_class=tokenizer,
         callbacks=[validation],
     )
@@ -108,12 +86,8 @@ def main() -> None:
     trainer.save_model()
     others = {name: attachment_score(trees, gold) for name, trees in baseline_trees(gold, arguments.seed).items()}
     scores = {"supervised parser": validation.scores[-1], **others}
-    arguments.output_dir.joinpath("results.json").write_text(
-        json.dumps(
-            {"attachment_score": scores, "by_epoch": validation.scores, "arguments": vars(arguments)}, indent=2, default=str
-        )
-        + "\n"
-    )
+    results = {"attachment_score": scores, "by_epoch": validation.scores, "arguments": vars(arguments)}
+    write_file(arguments.output_dir / "results.json", json.dumps(results, indent=2, default=str) + "\n")
     print("\nAttachment score (unlabelled, all words)")
     for name, score in scores.items():
         print(f"  {name:20}{100 * score:6.1f} %")

@@ -14,6 +14,7 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
+from hf_latent.files import read_text, write_file
 from hf_latent.trees import (
     Tree,
     attachment_score,
@@ -25,19 +26,25 @@ from hf_latent.trees import (
     write_conllu,
     write_png,
 )
+from hf_latent.trees.drawing import shown
 
 SENTENCES = [
     "An intelligent , moving and invigorating film .",
     "A fascinating and fun film .",
     "A taut , intelligent psychological drama .",
 ]
+# In characters; what is longer is cut where it is shown.
+LONGEST_SENTENCE = 1000
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Markdown: a line for each name, a column for each figure."""
     titles = list(next(iter(rows.values())))
     lines = ["| trees | " + " | ".join(titles) + " |", "|:--|" + "--:|" * len(titles)]
-    lines += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in found.values()) + " |" for name, found in rows.items()]
+    lines += [
+        f"| {shown(name).replace('|', '&#124;')} | " + " | ".join(f"{value:.3f}" for value in found.values()) + " |"
+        for name, found in rows.items()
+    ]
     return "\n".join(lines)
 
 
@@ -67,8 +74,8 @@ def main() -> None:
     if gold:
         compared = {name: agreement(trees, gold) for name, trees in {"gold": gold, **baseline_trees(gold)}.items()}
     names = arguments.names or [folder.name for folder in arguments.models]
-    if len(set(names)) != len(arguments.models):
-        parser.error(f"--names must be one for each of the {len(arguments.models)} models, all different")
+    if len(set(names)) != len(arguments.models) or not all(name and Path(name).name == name for name in names):
+        parser.error(f"--names must be one for each of the {len(arguments.models)} models, all different, and fit for files")
     for folder, name in zip(arguments.models, names, strict=True):
         model = AutoModelForSequenceClassification.from_pretrained(folder)
         if model.config.estimator is None:
@@ -77,25 +84,23 @@ def main() -> None:
         trees_of[name] = parse(model, tokenizer, arguments.sentences)
         write_conllu(trees_of[name], arguments.output_dir / f"{name}.conllu")
         if arguments.texts_file is not None:
-            texts = [
-                line.split("\t")[0] for line in arguments.texts_file.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
+            texts = [line.split("\t")[0] for _, line in read_text(arguments.texts_file, "file of texts") if line.strip()]
             counted[name] = tree_statistics(parse(model, tokenizer, texts, progress=True))
         if gold:
             trees = parse(model, tokenizer, [list(tree.words) for tree in gold], progress=True)
             compared[name] = agreement(trees, gold)
     rows = [[tree.to_svg() for tree in trees] for trees in trees_of.values()]
     picture = side_by_side(rows, [""] * len(arguments.sentences), list(trees_of))
-    (arguments.output_dir / "trees.svg").write_text(picture, encoding="utf-8")
+    write_file(arguments.output_dir / "trees.svg", picture)
     write_png(picture, arguments.output_dir / "trees.png", zoom=1.0)
     for place, sentence in enumerate(arguments.sentences):
-        print(sentence)
+        print(shown(sentence, LONGEST_SENTENCE))
         for name, trees in trees_of.items():
-            print(f"\n{name}\n{trees[place].to_text()}")
+            print(f"\n{shown(name)}\n{trees[place].to_text()}")
         print()
     for name, rows in {"statistics": counted, "attachment": compared}.items():
         if rows:
-            (arguments.output_dir / f"{name}.md").write_text(table(rows) + "\n")
+            write_file(arguments.output_dir / f"{name}.md", table(rows) + "\n")
             print(f"\n{table(rows)}")
     print(f"\nThe picture is {arguments.output_dir / 'trees.png'}.")
 

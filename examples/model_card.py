@@ -31,14 +31,18 @@ def main() -> None:
     config_file, results_file = arguments.model / "config.json", arguments.model / "results.json"
     if not config_file.is_file():
         parser.error(f"--model {arguments.model} holds no trained model (there is no {config_file})")
-    (model_class,) = json.loads(config_file.read_text())["architectures"]
-    results = json.loads(results_file.read_text()) if results_file.is_file() else {}
+    try:
+        (model_class,) = json.loads(config_file.read_text(encoding="utf-8"))["architectures"]
+        model_class = getattr(hf_latent, model_class)
+        results = json.loads(results_file.read_text(encoding="utf-8")) if results_file.is_file() else {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        parser.error(f"--model {arguments.model} holds no model of ours, or files that are damaged ({error!r})")
     split = "test" if "test_accuracy" in results else "validation"
     metrics = {"accuracy": results[f"{split}_accuracy"]} if f"{split}_accuracy" in results else {}
     training_file = arguments.model / "training_args.bin"
     path = write_model_card(
         arguments.output_dir or arguments.model,
-        getattr(hf_latent, model_class).from_pretrained(arguments.model),
+        model_class.from_pretrained(arguments.model),
         AutoTokenizer.from_pretrained(arguments.model),
         arguments.name,
         arguments.example,

@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from hf_latent.files import write_file
+
 
 def run_all(train: Callable[..., dict[str, Any]], runs: list[dict[str, Any]], folder: Path, jobs: int) -> list[dict[str, Any]]:
     """`train(**run)` of each run: from its file, or by training now, `jobs` at a time in processes of their own."""
@@ -20,8 +22,5 @@ def run_all(train: Callable[..., dict[str, Any]], runs: list[dict[str, Any]], fo
         futures = {pool.submit(train, **run): (file, run) for file, run in missing.items()}
         for future in tqdm(as_completed(futures), total=len(futures), desc="Training runs", unit="run"):
             file, run = futures[future]
-            text = json.dumps({"run": run, "result": future.result()})
-            unfinished = file.with_suffix(".part")
-            unfinished.write_text(text + "\n")
-            unfinished.replace(file)
+            write_file(file, json.dumps({"run": run, "result": future.result()}) + "\n")
     return [json.loads(file.read_text())["result"] for file in files]

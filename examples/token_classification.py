@@ -12,26 +12,18 @@ network without a tree: the baseline.
 """
 
 import dataclasses
-import gzip
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 
 import datasets
 import numpy as np
-import torch
 from classification import Arguments, ModelArguments, load_encoder, new_model, number_labels, report, what_was_run
 from sklearn.metrics import f1_score
-from transformers import (
-    DataCollatorForTokenClassification,
-    EvalPrediction,
-    HfArgumentParser,
-    PreTrainedTokenizerBase,
-    Trainer,
-    set_seed,
-)
+from transformers import EvalPrediction, HfArgumentParser, Trainer, set_seed
 
-from hf_latent import LatentTreeForTokenClassification
+from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words
+from hf_latent.files import read_text
 from hf_latent.model_cards import ModelCardCallback
 from hf_latent.trees import parse, read_conllu
 
@@ -68,8 +60,7 @@ def read_data(arguments: DataArguments) -> datasets.DatasetDict:
 def read_tags(path: Path) -> datasets.Dataset:
     """The words of a treebank in CoNLL-U and, as labels, their universal parts of speech, which stand in the fourth column."""
     words = [list(tree.words) for tree in read_conllu(path)]
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file:
-        fields = [line.split("\t") for line in file]
+    fields = [line.split("\t") for _, line in read_text(path, "CoNLL-U file")]
     tags = iter([own[3] for own in fields if own[0].isdigit()])
     return datasets.Dataset.from_dict({"words": words, "labels": [[next(tags) for _ in own] for own in words]})
 
@@ -116,28 +107,6 @@ def number_labels_of_words(data: datasets.DatasetDict) -> tuple[datasets.Dataset
     return datasets.DatasetDict(found), names
 
 
-def encode(data: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
-    """Sentences as tokens, with the word of each token; a word's label stands at its first token."""
-    encoded = tokenizer(data["words"][:], is_split_into_words=True, truncation=True, max_length=max_length)
-    word_ids = [[-1 if word is None else word for word in encoded.word_ids(row)] for row in range(len(data))]
-    labels = [
-        [own[word] if word not in (-1, before) else IGNORED for before, word in pairwise([-1, *words])]
-        for own, words in zip(data["labels"], word_ids, strict=True)
-    ]
-    return datasets.Dataset.from_dict({**encoded, "word_ids": word_ids, "labels": labels})
-
-
-class Collator(DataCollatorForTokenClassification):
-    """Pads tokens and labels as transformers' own does, and word numbers with -1."""
-
-    def torch_call(self, features: list[dict]) -> dict[str, torch.Tensor]:
-        words = [torch.tensor(row["word_ids"], dtype=torch.long) for row in features]
-        batch = super().torch_call([{name: row[name] for name in row if name != "word_ids"} for row in features])
-        side = self.tokenizer.padding_side
-        batch["word_ids"] = torch.nn.utils.rnn.pad_sequence(words, batch_first=True, padding_value=-1, padding_side=side)
-        return batch
-
-
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     """The share of words with the right label."""
     known = prediction.label_ids != IGNORED
@@ -152,13 +121,20 @@ def main() -> None:
     data, names = number_labels_of_words(read_data(data_arguments))
     encoder, tokenizer = load_encoder(model_arguments, data, pairs=False, add_prefix_space=True)
     model = new_model(LatentTreeForTokenClassification, encoder, tokenizer, names, model_arguments)
-    encoded = {split: encode(part, tokenizer, data_arguments.max_length) for split, part in data.items()}
+    encoded = {
+        split: part.map(
+            lambda rows: encode_words(tokenizer, rows["words"], labels=rows["labels"], max_length=data_arguments.max_length),
+            batched=True,
+            remove_columns=part.column_names,
+        )
+        for split, part in data.items()
+    }
     trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=encoded["train"],
         eval_dataset=encoded["validation"],
-        data_collator=Collator(tokenizer),
+        data_collator=DataCollatorForLatentTrees(tokenizer),
         processing_class=tokenizer,
         compute_metrics=accuracy,
     )

@@ -1,6 +1,8 @@
 """Latent structure for Hugging Face: a network that makes a discrete, structured choice, learns it and shows it."""
 
 from hf_latent.callbacks import TreeStatisticsCallback
+from hf_latent.data_collator import DataCollatorForLatentTrees
+from hf_latent.encoding import encode_words
 from hf_latent.estimators import (
     Estimator,
     Latent,
@@ -30,6 +32,7 @@ __all__ = [
     "BiLstmConfig",
     "BiLstmModel",
     "Categorical",
+    "DataCollatorForLatentTrees",
     "DependencyTree",
     "Estimator",
     "HeadAveraging",
@@ -44,6 +47,7 @@ __all__ = [
     "Several",
     "Structure",
     "TreeStatisticsCallback",
+    "encode_words",
     "get_estimator",
     "list_estimators",
     "register_estimator",

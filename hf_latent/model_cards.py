@@ -16,7 +16,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
 from hf_latent.estimators import get_estimator
+from hf_latent.files import shorten, write_file
 from hf_latent.trees import parse, side_by_side
+from hf_latent.trees.drawing import shown
 from hf_latent.trees.parsing import without_adapters
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,10 @@ TRAINING = (
     "bf16",
     "fp16",
 )
+# As the Hub takes them, of a model or a dataset.
+HUB_NAME = re.compile(r"(?=.{1,96}$)([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
+# A name and a sentence that are longer are cut, in characters.
+LONGEST_NAME, LONGEST_EXAMPLE = 200, 1000
 # What evaluations report that says nothing of the model: the ends of such names.
 NOT_QUALITY = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
 LEARNED = {
@@ -67,7 +73,8 @@ def write_model_card(
 ) -> Path:
     """Writes `README.md` and `tree.svg` into the folder of a saved model; returns the path of the card.
 
-    (For a model that the Trainer trains and publishes, [`ModelCardCallback`] does it.)
+    Names and sentences are shown as they are, whatever markup they may have in them; very long ones are cut. (For a model that
+    the Trainer trains and publishes, [`ModelCardCallback`] does it.)
 
     Args:
         name: the model's name, for its title and, as `owner/name` on the Hub, for the code that shows how to use it.
@@ -91,18 +98,19 @@ def write_model_card(
     folder.mkdir(parents=True, exist_ok=True)
     texts = [example] if isinstance(example, str) else list(example)
     if len(texts) != (2 if kind == "LatentTreeForPairClassification" else 1):
-        raise ValueError(f"`example` must be one sentence, or two for a model of pairs; for a {kind}, got {example!r}.")
+        raise ValueError(
+            f"`example` must be one sentence, or two for a model of pairs; for a {kind}, got {shorten(repr(example))}."
+        )
     metrics = numbers(metrics or {})
     drawn = model.config.estimator is not None
     if drawn:
         pictures = [tree.to_svg() for tree in parse(model, tokenizer, texts)]
         picture = pictures[0] if len(pictures) == 1 else side_by_side([pictures], [""] * len(pictures))
-        (folder / "tree.svg").write_text(picture, encoding="utf-8")
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         metadata=_metadata(name, task, task_name, dataset, metrics, split, base_model, language, license, tags),
-        name=name,
+        name=_text(name),
         summary=_summary(model, does, base_model),
-        example=f"![{' '.join(texts)}](tree.svg)" if drawn else "",
+        example=f"![{_text(' '.join(texts), LONGEST_EXAMPLE)}](tree.svg)" if drawn else "",
         usage=_usage(task, name, texts, drawn),
         structure=_structure(model),
         training=_training(dataset, training),
@@ -110,9 +118,10 @@ def write_model_card(
         learned=LEARNED[supervised],
         words=_words(model),
     )
-    path = folder / "README.md"
-    path.write_text(text, encoding="utf-8")
-    return path
+    if drawn:
+        write_file(folder / "tree.svg", picture)
+    write_file(folder / "README.md", text)
+    return folder / "README.md"
 
 
 def task_of(model: PreTrainedModel) -> tuple[str, str, str]:
@@ -134,6 +143,24 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def _text(text: str, longest: int = LONGEST_NAME) -> str:
+    """Text in a line of Markdown, a table, or the description of a picture, where no sign of it is markup."""
+    return re.sub(r"[\\`*\[\]<>&|~#]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", shown(" ".join(text.split()), longest))
+
+
+def _code(text: str) -> str:
+    """Text as code in a cell of a table: between more backticks than stand together in it."""
+    text = shown(text, LONGEST_NAME).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
+
+
+def _string(text: str, longest: int = LONGEST_NAME) -> str:
+    """Text as a string of Python, in double quotes, where nothing is hidden."""
+    quoted = json.dumps(shorten(text, longest), ensure_ascii=False)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in quoted)
+
+
 def _metadata(
     name: str,
     task: str,
@@ -146,14 +173,16 @@ def _metadata(
     license: str | None,
     tags: Sequence[str],
 ) -> str:
+    dataset = dataset and shown(dataset, LONGEST_NAME)
+    on_hub = dataset if dataset and HUB_NAME.fullmatch(dataset) else None
     results = [
         EvalResult(
             task_type=task,
             task_name=task_name,
-            dataset_type=dataset or "unknown",
+            dataset_type=on_hub or "unknown",
             dataset_name=dataset or "unknown",
-            dataset_split=split,
-            metric_type=key,
+            dataset_split=shown(split, LONGEST_NAME),
+            metric_type=shown(key, LONGEST_NAME),
             metric_value=round(value, 4),
         )
         for key, value in metrics.items()
@@ -163,11 +192,11 @@ def _metadata(
         license=license,
         library_name="transformers",
         pipeline_tag=task,
-        tags=list(dict.fromkeys(["hf_latent", "latent-structure", "dependency-trees", *tags])),
-        base_model=base_model,
-        datasets=[dataset] if dataset else None,
-        metrics=sorted(metrics) or None,
-        model_name=name.split("/")[-1],
+        tags=list(dict.fromkeys(["hf_latent", "latent-structure", "dependency-trees", *(shown(tag, 64) for tag in tags)])),
+        base_model=base_model if base_model and HUB_NAME.fullmatch(base_model) else None,
+        datasets=[on_hub] if on_hub else None,
+        metrics=sorted(shown(key, LONGEST_NAME) for key in metrics) or None,
+        model_name=shown(name.split("/")[-1] or name, LONGEST_NAME),
         eval_results=results or None,
     )
     return str(data.to_yaml()).strip()
@@ -176,11 +205,11 @@ def _metadata(
 def _loaded_from(model: PreTrainedModel) -> str | None:
     """Where the encoder was loaded from, if that looks like a name on the Hub and not like a folder."""
     name = model.config.text_config.name_or_path
-    return name if re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", name) and not Path(name).exists() else None
+    return name if HUB_NAME.fullmatch(name) and not Path(name).exists() else None
 
 
 def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
-    encoder = base_model or f"an encoder of type `{model.config.text_config.model_type}`"
+    encoder = _text(base_model) if base_model else f"an encoder of type {_code(model.config.text_config.model_type)}"
     if model.config.estimator is None:
         return f"This model {does}. It is the baseline without a latent tree, on {encoder}."
     return (
@@ -190,12 +219,13 @@ def _summary(model: PreTrainedModel, does: str, base_model: str | None) -> str:
 
 
 def _usage(task: str, name: str, texts: Sequence[str], has_tree: bool) -> str:
-    shown = [json.dumps(text, ensure_ascii=False) for text in texts]
-    lines = [] if len(shown) == 1 else [f'pair = {{"text": {shown[0]}, "text_pair": {shown[1]}}}']
+    model = _string(name)
+    strings = [_string(text, LONGEST_EXAMPLE) for text in texts]
+    lines = [] if len(strings) == 1 else [f'pair = {{"text": {strings[0]}, "text_pair": {strings[1]}}}']
     if task != "feature-extraction":
-        lines.append(f'print(pipeline("{task}", model="{name}")({shown[0] if len(shown) == 1 else "pair"}))')
+        lines.append(f'print(pipeline("{task}", model={model})({strings[0] if len(strings) == 1 else "pair"}))')
     if has_tree:
-        lines.append(f'print(pipeline("latent-tree-parsing", model="{name}")({shown[0]})["tree"].to_text())')
+        lines.append(f'print(pipeline("latent-tree-parsing", model={model})({strings[0]})["tree"].to_text())')
     return "\n".join(lines)
 
 
@@ -204,31 +234,32 @@ def _structure(model: PreTrainedModel) -> str:
     if config.estimator is None:
         return "None: this is the baseline."
     estimator: Any = get_estimator(config.estimator, **(config.estimator_options or {}))
+    options = {key: value for key, value in dataclasses.asdict(estimator).items() if value is not None}
     return _table(
         {
-            "gradient estimator": f"`{config.estimator}`",
-            **{f"its `{key}`": f"`{value}`" for key, value in dataclasses.asdict(estimator).items() if value is not None},
+            "gradient estimator": _code(config.estimator),
+            **{f"its {_code(key)}": _code(str(value)) for key, value in options.items()},
             "trees": f"{'projective' if config.projective else 'non-projective'}, "
             f"{'one root' if config.single_root else 'any number of roots'}",
-            "arc scorer": f"{config.arc_scorer}, {config.arc_size} units",
+            "arc scorer": f"{_text(config.arc_scorer)}, {config.arc_size} units",
             "the decoder sees": "the encoder's output" if config.decoder_input == "encoder" else "words without context",
         }
     )
 
 
 def _training(dataset: str | None, training: TrainingArguments | Mapping[str, Any] | None) -> str:
-    rows: dict[str, str] = {"data": dataset or "not named"}
+    rows: dict[str, str] = {"data": _text(dataset) if dataset else "not named"}
     if training is not None:
         given = training.to_dict() if isinstance(training, TrainingArguments) else dict(training)
         # -1 and False say that an option was not used.
-        rows |= {key: f"{given[key]}" for key in TRAINING if given.get(key, False) is not False and given[key] != -1}
+        rows |= {key: _text(f"{given[key]}") for key in TRAINING if given.get(key, False) is not False and given[key] != -1}
     return _table(rows)
 
 
 def _results(metrics: Mapping[str, float], split: str) -> str:
     if not metrics:
         return "No figures were given."
-    return f"On the {split} split:\n\n" + _table({key: f"{value:.4f}" for key, value in metrics.items()})
+    return f"On the {_text(split)} split:\n\n" + _table({_text(key): f"{value:.4f}" for key, value in metrics.items()})
 
 
 def _words(model: PreTrainedModel) -> str:
@@ -239,6 +270,7 @@ def _words(model: PreTrainedModel) -> str:
 
 
 def _table(rows: Mapping[str, str]) -> str:
+    """Of cells in Markdown."""
     return "\n".join(["| | |", "|:--|:--|", *[f"| {key} | {value} |" for key, value in rows.items()]])
 
 

@@ -80,8 +80,101 @@ def test_sentiment_trees(tmp_path):
     assert {"text": "Bad", "label": 1} in phrases.to_list()
 
 
-@pytest.mark.parametrize("line", ["good", "(3 good", "(7 good)", "(3 (2 a) (2 b)) c", "(3 )", "(3 a))", "(3 a) (2 b)", "3 a"])
+WRONG_LABELS = ["(34 a)", "(01 a)", "(01234 a)", "(5 a)", "(-1 a)", "(\u00b2 a)", "(\u0661 a)", "( a)", "(3", "((3 a))", "(3)"]
+
+
+@pytest.mark.parametrize(
+    "line", ["good", "(3 good", "(7 good)", "(3 (2 a) (2 b)) c", "(3 )", "(3 a))", "(3 a) (2 b)", "3 a", *WRONG_LABELS]
+)
 def test_lines_that_are_no_sentiment_trees(tmp_path, line):
     (tmp_path / "train.txt").write_text(f"(3 (2 a) (2 b))\n{line}\n")
     with pytest.raises(ValueError, match=r"train.txt, line 2: expected a tree such as"):
         load_sentiment_trees(tmp_path / "train.txt")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("1\\/2 and\\/or \\*\\*\\*", "1/2 and/or ***"),
+        ("a\u2028b c\x85d e\u00a0f \x0b", "a\u2028b c\x85d e\u00a0f \x0b"),
+        ("-LRB- -RRB- -LSB- -RSB- -LCB- -RCB-", "( ) [ ] { }"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("\t a  b \t", "a b"),
+    ],
+)
+def test_words_of_sentiment_trees(tmp_path, words, text):
+    (tmp_path / "train.txt").write_text(f"(3 {words})\r\n", encoding="utf-8", newline="")
+    assert load_sentiment_trees(tmp_path / "train.txt")["text"] == [text]
+
+
+def test_sentiment_trees_that_are_all_neutral(tmp_path):
+    (tmp_path / "train.txt").write_text("(2 a)\n")
+    with pytest.raises(ValueError, match="no sentence in it that is not neutral"):
+        load_sentiment_trees(tmp_path / "train.txt")
+
+
+def test_trees_of_great_depth(tmp_path):
+    """A hundred thousand levels, each with a word of its own."""
+    levels = 100_000
+    (tmp_path / "train.txt").write_text("(3 a " * levels + ")" * levels + "\n")
+    found = load_sentiment_trees(tmp_path / "train.txt")
+    assert len(found) == 1
+    assert found["text"][0] == "a " * (levels - 1) + "a"
+    (tmp_path / "deep.tsv").write_text("7\t" + "[MAX 7 " * levels + "] " * levels + "\n")
+    (expression,) = listops.read_file(tmp_path / "deep.tsv")
+    assert expression.answer == 7
+    assert expression.heads[-1] == 2 * levels - 1
+    with pytest.raises(ValueError, match="a list is not closed") as error:
+        listops.read(["[MAX"] * levels)
+    assert len(str(error.value)) < 400
+
+
+def test_real_sentiment_trees(data_dir):
+    found = load_sentiment_trees(data_dir / "sst-trees" / "dev.txt.gz", binary=False)
+    assert len(found) == 1101
+    assert not any(sign in text for text in found["text"] for sign in ("\\", "-LRB-"))
+
+
+@pytest.mark.parametrize("depth", [1, 10_000])
+def test_generating_ends(depth):
+    """There are six operators on a hundred pairs of digits, and nothing else in four tokens."""
+    assert len(listops.generate(600, longest=4, seed=0, depth=depth)) == 600
+    with pytest.raises(ValueError, match=r"Found 600 different expressions of at most 4 tokens.*`count` is 601"):
+        listops.generate(601, longest=4, seed=0, depth=depth)
+    assert max(len(one.tokens) for one in listops.generate(20, longest=100, seed=0, depth=depth)) <= 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": -1}, "`count` must be an integer, 0 or more, got -1"),
+        ({"count": 2.5}, "`count` must be an integer, 0 or more, got 2.5"),
+        ({"longest": 3}, "`longest` must be at least 4, .* got 3"),
+        ({"depth": 0}, "`depth` at least 1, got 20 and 0"),
+        ({"operators": ()}, "`operators` must be some of"),
+        ({"operators": ("[ADD",)}, "`operators` must be some of"),
+    ],
+)
+def test_what_cannot_be_generated(options, message):
+    with pytest.raises(ValueError, match=message):
+        listops.generate(**{"count": 1, "longest": 20, "seed": 0, **options})
+    assert listops.generate(0, longest=4, seed=0) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("77\t[MAX 7 1 ]", r"is not '77'"),
+        ("\u0667\t[MAX 7 1 ]", r"the answer to"),
+        ("[MAX 7 1 ]", r"Not an expression: '' \(a list"),
+        ("7\t() [MAX 7 1 ]", r"token 1, '\(\)'"),
+        ("7\t[MAX 7 \u00b2 ]", r"token 3"),
+        ("7\t[MAX 7 10 ]", r"token 3, '10'"),
+        ("7\t" + "x" * 10**6, r"token 1, 'xxx"),
+    ],
+)
+def test_lines_that_are_no_list_operations(tmp_path, line, message):
+    (tmp_path / "a.tsv").write_text(f"7\t7\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"a\.tsv, line 2: .*{message}") as error:
+        load_listops(tmp_path / "a.tsv")
+    assert len(str(error.value)) < 500

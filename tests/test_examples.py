@@ -63,6 +63,11 @@ def test_text_classification_with_word_vectors(run, files, capsys, estimator):
     with pytest.raises(SystemExit):
         run("model_card", "--model", files, *cards)
     assert "holds no trained model" in capsys.readouterr().err
+    for content in ("{cut off", '{"architectures": ["BertModel"]}', '{"architectures": null}', "[]"):
+        (files / "out" / "config.json").write_text(content)
+        with pytest.raises(SystemExit):
+            run("model_card", "--model", files / "out", *cards)
+        assert "holds no model of ours, or files that are damaged" in capsys.readouterr().err
 
 
 def test_text_classification_with_a_transformer(run, files, tiny_bert, wordpiece):
@@ -102,6 +107,9 @@ def test_draw_trees(run, tmp_path, tiny_bert, wordpiece, capsys):
     models = ["--models", tmp_path / "spigot", tmp_path / "marginals"]
     write_conllu([Tree(("a", "good", "film"), (3, 3, 0))], tmp_path / "gold.conllu")
     files = ["--texts_file", tmp_path / "texts.tsv", "--gold_file", tmp_path / "gold.conllu"]
+    with pytest.raises(SystemExit):
+        run("draw_trees", *models, "--names", "a", "../b", "--output_dir", tmp_path / "out")
+    assert "fit for files" in capsys.readouterr().err
     run("draw_trees", *models, *files, "--output_dir", tmp_path / "out")
     assert (tmp_path / "out" / "trees.png").stat().st_size > 10_000
     assert len(read_conllu(tmp_path / "out" / "marginals.conllu")) == 3

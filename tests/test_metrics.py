@@ -1,5 +1,6 @@
 """Metrics, loaded with no network."""
 
+import numpy as np
 import pytest
 
 from hf_latent.metrics import list_metrics, load_metric
@@ -42,3 +43,58 @@ def test_metrics_that_are_not_there():
     assert list_metrics() == ["attachment_score", "tree_depth", "v_measure"]
     with pytest.raises(ValueError, match=r"Unknown metric 'bleu'\. The known ones are: attachment_score"):
         load_metric("bleu")
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        ([[0]], [[5]], "`references` must be heads between 0 .* got 5 for word 1 of sentence 0"),
+        ([[0], [0, 1]], [[0], [0, -1]], "`references` .* got -1 for word 2 of sentence 1"),
+        ([[7, 0]], [[2, 0]], "`predictions` .* got 7 for word 1 of sentence 0"),
+        ([[-100, 0]], [[2, 0]], "`predictions` .* got -100"),
+        ([[None, 0]], [[2, 0]], "`predictions` .* got None"),
+        ([[2, 0]], [[2, None]], "`references` .* got None"),
+        ([None], [[0]], "got None for sentence 0"),
+        ([[0]], [[2, -100]], "`references` .* got 2"),  # the head has no prediction
+        ([], [], "nothing to score"),
+        ([[]], [[]], "nothing to score"),
+    ],
+)
+def test_heads_that_cannot_be_scored(predictions, references, message):
+    with pytest.raises(ValueError, match=message):  # by ours alone: after an error, `evaluate` waits a second for its own lock
+        load_metric("attachment_score")._compute(predictions, references)
+
+
+def test_padded_arrays_are_scored():
+    ours, gold = np.array([[2, 0, -100], [0, 1, 2]]), np.array([[2, 0, -100], [0, 1, 1]])
+    found = load_metric("attachment_score").compute(predictions=ours, references=gold)
+    assert found == {"attachment_score": 4 / 5, "undirected_attachment_score": 4 / 5}
+    assert load_metric("tree_depth").compute(predictions=ours) == {"depth": 2.5, "flat": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ([], "no words"),
+        ([[]], "no words"),
+        ([[-100]], "no words"),
+        ([[0], [2, 1]], "no tree in sentence 1: .* form a tree"),
+        ([[0], [7]], "no tree in sentence 1: .* got .7"),
+        ([[-100, 0]], "no tree in sentence 0"),
+        ([[0, None]], "got .*None.* for sentence 0"),
+    ],
+)
+def test_trees_without_a_depth(predictions, message):
+    with pytest.raises(ValueError, match=f"`predictions` .*{message}"):
+        load_metric("tree_depth")._compute(predictions)
+
+
+def test_clusters_that_cannot_be_compared():
+    metric = load_metric("v_measure")
+    with pytest.raises(ValueError, match="`references` have no classes"):
+        metric._compute([], [])
+    with pytest.raises(ValueError, match="`references` have no classes"):
+        metric._compute([1], [-100])
+    with pytest.raises(ValueError, match="`predictions` must be integers, got None for example 1"):
+        metric._compute([1, None], [1, 1])
+    assert metric.compute(predictions=np.array([1, 1, 2]), references=np.array([3, -100, 4]))["v_measure"] == 1

@@ -1,19 +1,25 @@
 """Model cards say what a model is."""
 
+import ast
+import os
 from pathlib import Path
 
 import pytest
 from hub_stub import problems
 from huggingface_hub import ModelCard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_training import trainer_of
 from transformers import BertModel, TrainingArguments
 
 from hf_latent import (
+    BiLstmModel,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
 )
-from hf_latent.model_cards import ModelCardCallback, write_model_card
+from hf_latent.model_cards import LONGEST_EXAMPLE, LONGEST_NAME, ModelCardCallback, write_model_card
+from hf_latent.trees.drawing import shown
 
 
 @pytest.mark.parametrize(
@@ -146,6 +152,100 @@ def test_a_card_that_fails_does_not_lose_the_run(tiny_bert, wordpiece, tmp_path,
     trainer.add_callback(ModelCardCallback(trainer, ["two", "sentences"]))
     trainer.train()
     assert "The model card could not be written" in caplog.text
+
+
+NASTY = [
+    'my "best" model',
+    "a](x) <script>alert(1)</script> [b",
+    "`code` ``more`` $name ${name}",
+    "a\n---\nlicense: mit\n# forged\n```\n<b>",
+    "\\",
+    "a | b |\n|:--|\n",
+    "*a* _b_ __c__ ~~d~~ &lt; &#60; snake_case #",
+    "- {yaml: [1, 2]} : # & * ! % @ ' \u2028 \x85 \x00 \x1b[2J",
+    "\u202eevil\u202c می\u200cخواهم 漢字",
+    "yes",
+    "1.0",
+    "x" * 10**5,
+]
+
+
+def inline(token) -> str:
+    """What a reader sees of a piece of Markdown."""
+    return "".join(child.content if child.type in ("text", "code_inline", "text_special") else "\n" for child in token.children)
+
+
+@pytest.fixture
+def bilstm_model(tmp_path):
+    (tmp_path / "v.txt").write_text("the 1 2\nfilm 3 4\n")
+    encoder, tokenizer = BiLstmModel.from_word_vectors(tmp_path / "v.txt", hidden_size=4)
+    options = {"num_labels": 2, "estimator": "marginals", "arc_size": 4, "decoder_size": 4}
+    return LatentTreeForSequenceClassification.from_encoder(encoder, tokenizer, **options), tokenizer
+
+
+def check_card(folder, model, tokenizer, name: str, example: str) -> None:
+    """Each name stands in the card as text, the picture is shown, the code is valid, and nothing is HTML."""
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True}).enable("table")
+    path = write_model_card(
+        folder,
+        model,
+        tokenizer,
+        name,
+        example,
+        dataset=name,
+        metrics={name: 0.5, "accuracy": 0.25},
+        split=name,
+        training={"learning_rate": name},
+        base_model=name,
+        tags=[name],
+    )
+    card = ModelCard.load(path)
+    assert problems(path.read_text(encoding="utf-8")) == []
+    assert card.data.license is None
+    assert {result.metric_value for result in card.data.eval_results} == {0.5, 0.25}
+    assert len(path.read_text(encoding="utf-8")) < 20_000
+    tokens = markdown.parse(card.text)
+    inlines = [token for token in tokens if token.type == "inline"]
+    kinds = [token.type for token in tokens] + [child.type for token in inlines for child in token.children]
+    assert not {"html_block", "html_inline", "hr", "link_open", "em_open", "strong_open"} & set(kinds)
+    line = shown(" ".join(name.split()), LONGEST_NAME).strip()
+    headings = [inline(tokens[place + 1]).strip() for place, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings == [line, "How to use it", "The latent tree", "Training", "Results", "Limits", "Citation"]
+    (image,) = [child for token in inlines for child in token.children if child.type == "image"]
+    assert image.attrs["src"] == "tree.svg"
+    assert inline(image).strip() == shown(" ".join(example.split()), LONGEST_EXAMPLE).strip()
+    cells = [inline(tokens[place + 1]).strip() for place, token in enumerate(tokens) if token.type == "td_open"]
+    assert cells.count(line) == 3  # the data, a training argument, a metric
+    code = next(token.content for token in tokens if token.type == "fence" and token.info == "python")
+    strings = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert code.replace("\n", "").isprintable()
+    if len(name) <= LONGEST_NAME:
+        assert strings.count(name) == 2
+    if len(example) <= LONGEST_EXAMPLE:
+        assert strings.count(example) >= 2
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_names_and_sentences_are_shown_as_they_are(bilstm_model, tmp_path, text):
+    check_card(tmp_path, *bilstm_model, f"x{text}", f"the {text}")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text("ab_1 `*[]()<>\\|#!&;~-=+:\n\"'$\t\x00\x85\u2028", max_size=12), st.text(st.characters(exclude_categories=["Cs"]))
+)
+def test_any_name_is_shown_as_it_is(bilstm_model, tmp_path, name, example):
+    check_card(tmp_path, *bilstm_model, f"x{name}x", f"the {example}")
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_one(bilstm_model, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("precious")
+    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        write_model_card(tmp_path / "out", *bilstm_model, "a", "the film")
+    assert (tmp_path / "out" / "README.md").read_text() == "precious"
+    assert os.listdir(tmp_path / "out") == ["README.md"]
 
 
 CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))

@@ -330,8 +330,8 @@ def test_encoders_that_do_not_serve(wordpiece, model):
         LatentTreeModel.from_encoder(BartModel(config), wordpiece)
     with pytest.raises(ValueError, match="load it with `from_pretrained`"):
         LatentTreeModel.from_encoder(model, wordpiece)
-    with pytest.raises(ValueError, match="`word_pooling` must be one of first, mean, got 'last'"):
-        LatentTreeModel.from_encoder(model.base_model.encoder, wordpiece, word_pooling="last")
+    with pytest.raises(ValueError, match="`word_pooling` must be one of first, last, mean, got 'middle'"):
+        LatentTreeModel.from_encoder(model.base_model.encoder, wordpiece, word_pooling="middle")
 
 
 def test_resized_embeddings(model, wordpiece, tmp_path):

@@ -104,6 +104,31 @@ def test_words_that_a_model_does_not_know_are_named(app, models_file):
     assert "not know" not in app.show(task, ["spigot"], SENTENCE)
 
 
+def test_what_is_shown_is_escaped_and_bounded(app, models_file, monkeypatch):
+    name = "<img src=x onerror=alert(1)>" + "y" * 10**6
+    task = app.Task({name: str(models_file.parent / "spigot")}, [SENTENCE], "")
+    model = app.load(task.models[name]).model
+    labels = {number: f"<i>label</i>\x1b{number}" + "z" * 10**5 for number in range(50)}
+    monkeypatch.setattr(model.config, "id2label", labels)
+    monkeypatch.setattr(model.classifier, "bias", torch.nn.Parameter(torch.arange(50.0)))
+    monkeypatch.setattr(model.classifier, "weight", torch.nn.Parameter(torch.zeros(50, model.classifier.in_features)))
+    html = app.show(task, [name], f"a {'q' * 500} \x1b\u202e<u> film")
+    assert len(html) < 20_000
+    assert not re.search(r"<img|<i>label|<u>|[\x00-\x09\x0b-\x1f\u202e]", html)
+    shown = re.findall(r"<span>&lt;i&gt;label&lt;/i&gt;\N{REPLACEMENT CHARACTER}(\d+)z*…</span>", html)
+    assert shown == [str(number) for number in range(30, 50)]
+    with pytest.raises(gr.Error) as error:
+        app.show(task, [name], "a film " * 20)
+    assert "'&lt;img src=x" in error.value.message
+    assert "<" not in error.value.message
+    assert len(error.value.message) < 300
+
+
+def test_a_file_of_models_with_a_byte_order_mark(app, models_file):
+    models_file.write_text("\ufeff" + models_file.read_text(), encoding="utf-8")
+    assert list(app.read_tasks(models_file)) == ["Films"]
+
+
 def test_models_of_the_same_estimator_go_by_their_own_names(app, models_file):
     shutil.copytree(models_file.parent / "spigot", models_file.parent / "again")
     file = write(models_file.parent, {"Films": {"models": ["spigot", "again", "marginals"], "examples": [SENTENCE]}})
@@ -117,6 +142,7 @@ def test_models_of_the_same_estimator_go_by_their_own_names(app, models_file):
     [
         (["spigot"], " \n", r"There is no sentence yet\. Type one"),
         ([], SENTENCE, r"No estimator is picked\. Tick one or more"),
+        (["spigot"], "a" * 10**7, r"The sentence has 10000000 characters, and may have 1000\. Make it shorter"),
         (["spigot"], "a film " * 20, r"The sentence has 42 tokens, and 'spigot' takes 40\. Make it shorter"),
         (["marginals"], SENTENCE, r"The model of 'marginals' cannot be loaded now\. Untick it"),
     ],
@@ -140,6 +166,13 @@ def test_a_visitor_is_told_what_to_do(app, models_file, estimators, sentence, me
         ({"Films": {"models": ["spigot"]}}, "models.json must name at least one task"),
         ({"Films": {"models": [], "examples": [SENTENCE]}}, "for each task at least one model and one example"),
         ({"Films": {"models": [3], "examples": [SENTENCE]}}, "models.json must name at least one task"),
+        ({"Films": {"models": ["a", 3], "examples": [SENTENCE]}}, "models.json must name at least one task"),
+        ({"Films": {"models": ["a"], "examples": [SENTENCE], "about": 3}}, "models.json must name at least one task"),
+        ("[" * 100_000, "models.json must name at least one task"),
+        (
+            {"Films": {"models": ["<script>alert(1)</script>"], "examples": [SENTENCE]}},
+            "'&lt;script&gt;alert(1)&lt;/script&gt;', which",
+        ),
         (
             {"Films": {"models": ["not/a/model"], "examples": [SENTENCE]}},
             "'not/a/model', which is neither a folder beside it nor a model on the Hub",

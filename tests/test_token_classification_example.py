@@ -91,27 +91,6 @@ def test_tags_are_learned_with_a_transformer(run, treebank, tiny_bert, wordpiece
     assert all(f" {word}/{tag}" in printed for sentence in SENTENCES for word, tag in sentence)
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-def test_a_label_stands_at_the_first_token_of_its_word(example, wordpiece, side):
-    rows = [{"words": [word for word, _ in own], "labels": [TAGS.index(tag) for _, tag in own]} for own in SENTENCES]
-    data = example.encode(Dataset.from_list(rows), wordpiece, max_length=20)
-    adjective, noun, particle = (TAGS.index(tag) for tag in ("ADJ", "NOUN", "PART"))
-    # [CLS] not un ##watch ##able [SEP]
-    assert data[1]["word_ids"] == [-1, 0, 1, 1, 1, -1]
-    assert data[1]["labels"] == [-100, particle, adjective, -100, -100, -100]
-    assert data[0]["labels"][-3:] == [noun, -100, -100]  # film . [SEP]
-    wordpiece.padding_side = side
-    try:
-        batch = example.Collator(wordpiece)([data[1], {name: values[:3] for name, values in data[1].items()}])
-    finally:
-        wordpiece.padding_side = "right"
-    padded = ([], [-1] * 3) if side == "right" else ([-1] * 3, [])
-    assert batch["word_ids"].tolist() == [data[1]["word_ids"], [*padded[0], -1, 0, 1, *padded[1]]]
-    assert torch.equal(batch["word_ids"] < 0, batch["labels"].eq(-100) & batch["word_ids"].lt(1))
-    cut = example.encode(Dataset.from_list(rows), wordpiece, max_length=4)
-    assert cut[1]["labels"] == [-100, particle, adjective, -100]
-
-
 def test_a_treebank_with_more_than_words_in_it(example, tmp_path):
     lines = conllu([[("des", "ADP"), ("films", "NOUN")]]).splitlines()
     lines[1:1] = ["1-2\tdes\t_\t_\t_\t_\t_\t_\t_\t_"]

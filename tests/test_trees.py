@@ -1,12 +1,15 @@
 """Trees compared and counted, and in CoNLL-U."""
 
 import gzip
+import time
 import xml.etree.ElementTree as xml
 
+import numpy as np
 import pytest
 import torch
 
 from hf_latent import DependencyTree
+from hf_latent.inference.enumeration import is_tree
 from hf_latent.trees import (
     Tree,
     attachment_score,
@@ -192,3 +195,110 @@ def test_uniform_trees_are_uniform():
     trees = baseline_trees([Tree(("a", "b"), (0, 1))] * 4000)["random"]
     share = sum(tree.heads == (0, 1) for tree in trees) / len(trees)
     assert share == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    "integers", [np.array, lambda heads: np.array(heads, dtype=np.uint8), torch.tensor, lambda heads: list(torch.tensor(heads))]
+)
+def test_integers_of_all_kinds(integers):
+    tree = Tree(np.array(["a", "b"]), integers([2, 0]), np.array([0.5, 1.0]), [(np.int64(0), torch.tensor(0), np.float32(0.5))])
+    assert tree == Tree(("a", "b"), (2, 0), (0.5, 1.0), ((0, 0, 0.5),))
+    assert {type(value) for value in (*tree.heads, *tree.other_arcs[0][:2])} == {int}
+    assert {type(value) for value in (*tree.weights, tree.other_arcs[0][2])} == {float}
+    assert {type(word) for word in tree.words} == {str}
+    assert hash(tree) == hash(Tree(("a", "b"), (2, 0), (0.5, 1.0), ((0, 0, 0.5),)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((("a",), (False,)), TypeError, "`heads` must be integers, got False"),
+        ((("a",), np.array([False])), TypeError, "`heads` must be integers, got False"),
+        ((("a",), torch.tensor([False])), TypeError, "`heads` must be integers, got False"),
+        ((("a",), np.array([0.0])), TypeError, "`heads` must be integers, got 0.0"),
+        ((("a",), [None]), TypeError, "`heads` must be integers, got None"),
+        ((("a",), ["0"]), TypeError, "`heads` must be integers, got '0'"),
+        ((("a", "b"), torch.tensor([[2, 0]])), TypeError, r"`heads` must be integers, got \[2, 0\]"),
+        ((("a",), (10**30,)), ValueError, "a head between 0 .ROOT. and 1"),
+        ((("a",), (-1,)), ValueError, "a head between 0"),
+        ((("a",), ()), ValueError, "`heads` must give each of the 1 words"),
+        (((b"a",), (0,)), TypeError, "`words` must be strings, got b'a'"),
+        (((None,), (0,)), TypeError, "`words` must be strings, got None"),
+        (("ab", (2, 0)), TypeError, "`words` must be several values in a tuple or list, got one, 'ab'"),
+        ((None, ()), TypeError, "`words` must be several values .* got one, None"),
+        ((("a",), 0), TypeError, "`heads` must be several values .* got one, 0"),
+        ((("a",), torch.tensor(0)), TypeError, "`heads` must be several values .* got one, 0"),
+        ((("a",), (0,), 0.5), TypeError, "`weights` must be several values .* got one, 0.5"),
+        ((("a",), (0,), (), 7), TypeError, "`other_arcs` must be several values .* got one, 7"),
+        ((("a",), (0,), (), (), 7), TypeError, "`offsets` must be several values .* got one, 7"),
+        ((("a",), (0,), (float("nan"),)), ValueError, "`weights` must be finite"),
+        ((("a",), (0,), ("1",)), ValueError, "`weights` must be finite"),
+        ((("a",) * 10**5, (7,) * 10**5), ValueError, "form a tree"),
+    ],
+)
+def test_what_makes_no_tree(arguments, error, message):
+    with pytest.raises(error, match=message) as caught:
+        Tree(*arguments)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "arc",
+    [(5, 9, 0.5), (-1, 0, 0.5), (0, 3, 0.5), (0, -1, 0.5), (0, 0), 7, "abc", (0, 0, "x"), (0.0, 0, 0.5), (0, 0, float("inf"))],
+)
+def test_other_arcs_that_there_cannot_be(arc):
+    with pytest.raises(ValueError, match="`other_arcs` must be of a word between 0 and 1, a head between 0"):
+        Tree(("a", "b"), (2, 0), (0.5, 1.0), (arc,))
+
+
+@pytest.mark.parametrize("arc", [(0, 1, 0.5), (0, 2, 0.5)])
+def test_other_arcs_are_others(arc):
+    with pytest.raises(ValueError, match="must be beside the tree's own, and of no word to itself"):
+        Tree(("a", "b"), (2, 0), (0.5, 1.0), (arc,))
+
+
+@pytest.mark.parametrize(
+    "offsets", [[(0, 1)], [(0, 1), (3, 2)], [(-1, 1), (2, 3)], [(0, 1), 2], [(0, 1), (2, 3, 4)], [(0, 1), (2.0, 3)]]
+)
+def test_offsets_that_there_cannot_be(offsets):
+    with pytest.raises(ValueError, match="`offsets` must be"):
+        Tree(("a", "b"), (2, 0), offsets=offsets)
+
+
+@pytest.mark.parametrize("offsets", [[[0, 1], [2, 3]], np.array([[0, 1], [2, 3]]), torch.tensor([[0, 1], [2, 3]])])
+def test_offsets_of_all_kinds(offsets):
+    assert Tree(("a", "b"), (2, 0), offsets=offsets).offsets == ((0, 1), (2, 3))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_depths_and_crossing_arcs_of_all_trees(n):
+    for row in DependencyTree(projective=False).enumerate(n):
+        heads = row.argmax(1)
+        tree = Tree(list("abcd"[:n]), heads)
+        assert tree.is_projective == bool(is_tree(heads[None], projective=True))
+        for word, depth in enumerate(tree.depths, start=1):
+            for _ in range(depth - 1):
+                word = tree.heads[word - 1]
+            assert tree.heads[word - 1] == 0
+
+
+@pytest.mark.parametrize("shape", ["flat", "left chain", "right chain", "random", "crossed"])
+def test_long_sentences_take_no_longer_than_they_must(shape):
+    """Depths, crossing arcs, texts and pictures of twenty thousand words, which were quadratic."""
+    n = 20_000
+    heads = {
+        "flat": [0] * n,
+        "left chain": list(range(n)),
+        "right chain": [*range(2, n + 1), 0],
+        "random": [0, *(int(torch.randint(1, word + 1, ())) for word in range(1, n))],
+        "crossed": [0, 0, *range(1, n - 1)],
+    }[shape]
+    tree = Tree(["word"] * n, heads)
+    started = time.process_time()
+    assert max(tree.depths) == {"flat": 1, "left chain": n, "right chain": n, "crossed": n // 2}.get(shape, max(tree.depths))
+    assert tree.is_projective == (shape not in ("random", "crossed"))
+    text = tree.to_text()
+    assert text.count("word") == n + text.count("<- word")
+    assert len(text) < 300 * n
+    assert tree.to_svg().count(">word<") == n
+    assert time.process_time() - started < 10

@@ -21,12 +21,15 @@ CORPUS = [
 ]
 
 
-def test_first_and_mean_pooling():
+def test_first_last_and_mean_pooling():
     tokens = torch.arange(12.0).view(2, 6, 1)
     word_ids = torch.tensor([[-1, 0, 0, 1, -1, -1], [-1, -1, 0, 1, 2, 2]])
     first, lengths = pool_words(tokens, word_ids, "first")
     assert lengths.tolist() == [2, 3]
     assert first[:, :, 0].tolist() == [[1, 3, 0], [8, 9, 10]]
+    last, lengths = pool_words(tokens, word_ids, "last")
+    assert lengths.tolist() == [2, 3]
+    assert last[:, :, 0].tolist() == [[2, 3, 0], [8, 9, 11]]
     mean, _ = pool_words(tokens, word_ids, "mean")
     assert mean[:, :, 0].tolist() == [[1.5, 3, 0], [8, 9, 10.5]]
 
@@ -38,8 +41,8 @@ def test_pooling_of_nothing():
 
 
 def test_pooling_errors():
-    with pytest.raises(ValueError, match="`word_pooling` must be one of first, mean, got 'last'"):
-        pool_words(torch.randn(1, 2, 3), torch.zeros(1, 2).long(), "last")
+    with pytest.raises(ValueError, match="`word_pooling` must be one of first, last, mean, got 'middle'"):
+        pool_words(torch.randn(1, 2, 3), torch.zeros(1, 2).long(), "middle")
     with pytest.raises(ValueError, match=r"integers of shape \(1, 2\).*got a int64 tensor of shape \(1, 3\)"):
         pool_words(torch.randn(1, 2, 3), torch.zeros(1, 3).long())
     with pytest.raises(ValueError, match="has word 7 in a row of 2 tokens"):

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hf_latent import DependencyTree
+from hf_latent.files import write_file
 from hf_latent.structures import conversions
 
 
@@ -261,8 +262,8 @@ def main() -> None:
     }
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     text = f"{table(rows)}\n\n{growth(rows)}"
-    (arguments.output_dir / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    (arguments.output_dir / "inference.txt").write_text(text + "\n")
+    write_file(arguments.output_dir / "inference.json", json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    write_file(arguments.output_dir / "inference.txt", text + "\n")
     print(f"{text}\n\n{machine}\nWritten to {arguments.output_dir}")
 
 

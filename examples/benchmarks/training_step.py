@@ -11,7 +11,6 @@ from them: the scores of a network that has learned nothing are all alike, and e
 """
 
 import argparse
-import csv
 import json
 import statistics
 import time
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForPairClassification, LatentTreeForSequenceClassification
+from hf_latent.files import read_text, write_file
 from hf_latent.models.bilstm import word_tokenizer
 
 WARM_UP, FIRST = 3, 20
@@ -30,12 +30,13 @@ ESTIMATORS = ["marginals", "sparsemap", "perturb_and_map", "ste_marginals", "ste
 
 def read_columns(path: Path, columns: list[str]) -> list[tuple[str, ...]]:
     """The texts of a tab-separated file: its first columns, or those that its header line names."""
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = [line for line in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if line]
+    lines = [line.split("\t") for _, line in read_text(path, "file of texts") if line]
     places = list(range(len(columns)))
-    if set(columns) <= set(lines[0]):
+    if lines and set(columns) <= set(lines[0]):
         places = [lines[0].index(name) for name in columns]
         lines = lines[1:]
+    if not lines or min(map(len, lines)) <= max(places):
+        raise SystemExit(f"{path} must have {max(places) + 1} columns or more, separated by tabs, in each of its lines.")
     return [tuple(line[place].lower() for place in places) for line in lines]
 
 
@@ -110,10 +111,9 @@ def main() -> None:
             cells.append(f"{all_steps:.1f} | {all_steps / plain:.2f}× | {first / plain_first:.2f}×")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     table = "\n".join(lines)
-    (arguments.output_dir / "training_step.json").write_text(
-        json.dumps({"threads": torch.get_num_threads(), "milliseconds": results, "steps": arguments.steps}, indent=1) + "\n"
-    )
-    (arguments.output_dir / "training_step.md").write_text(table + "\n")
+    stored = {"threads": torch.get_num_threads(), "milliseconds": results, "steps": arguments.steps}
+    write_file(arguments.output_dir / "training_step.json", json.dumps(stored, indent=1) + "\n")
+    write_file(arguments.output_dir / "training_step.md", table + "\n")
     print(f"\n{table}")
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from hf_latent import DependencyTree, get_estimator
 from hf_latent.data.listops import OPERATORS as ALL_OPERATORS
 from hf_latent.data.listops import TOKENS, Expression, generate, read_file
+from hf_latent.files import write_file
 from hf_latent.structures.conversions import heads_from_arcs
 from hf_latent.trees import Tree, attachment_score, baseline_trees
 
@@ -129,7 +130,10 @@ def train(
 def known_expressions(path: str) -> list[Expression]:
     """Those of a file whose operators a model was trained on."""
     unknown = set(ALL_OPERATORS) - set(OPERATORS)
-    return [one for one in read_file(path) if not unknown & set(one.tokens)]
+    known = [one for one in read_file(path) if not unknown & set(one.tokens)]
+    if not known:
+        raise ValueError(f"{path} has no expression without the operators {', '.join(sorted(unknown))}: none to test on.")
+    return known
 
 
 def main() -> None:
@@ -176,9 +180,9 @@ def main() -> None:
     others = [f"{name} {100 * attachment_score(trees, gold):.1f}" for name, trees in baseline_trees(gold).items()]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     text += f"\n\nEdges of trees that need no training: {', '.join(others)}.\n"
-    (arguments.output_dir / "listops.md").write_text(text)
+    write_file(arguments.output_dir / "listops.md", text)
     stored = [{"run": run, **result} for run, result in zip(runs, found, strict=True)]
-    (arguments.output_dir / "listops.json").write_text(json.dumps(stored, indent=1) + "\n")
+    write_file(arguments.output_dir / "listops.json", json.dumps(stored, indent=1) + "\n")
     print(text)
 
 

@@ -21,9 +21,12 @@ from transformers import AutoConfig, Pipeline, pipeline
 
 import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
 from hf_latent.trees import parse
+from hf_latent.trees.drawing import shown
 
 # Longer sentences make trees that nobody can read.
-MOST_TOKENS = 80
+MOST_TOKENS, MOST_CHARACTERS = 80, 1000
+# Of more labels, the most probable are shown.
+MOST_LABELS = 20
 INTRODUCTION = """
 # Latent trees
 Type a sentence, and see which trees different models make up for it. **Nobody ever showed them a tree**: they learned from
@@ -70,12 +73,13 @@ def read_tasks(file: Path) -> dict[str, Task]:
     if not file.is_file():
         raise ValueError(f"There is no {file.name} that says which models to show. Run `python prepare.py`, or write one.")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
         tasks = {title: (task["models"], task["examples"], task.get("about", "")) for title, task in found.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         tasks = {}
-    lists = [names for models, examples, _ in tasks.values() for names in (models, examples)]
-    if not lists or not all(isinstance(names, list) and names and isinstance(names[0], str) for names in lists):
+    lists = [names for models, examples, about in tasks.values() for names in (models, examples, [about])]
+    are_lists = all(isinstance(names, list) and names for names in lists)
+    if not lists or not are_lists or not all(isinstance(one, str) for names in lists for one in names):
         raise ValueError(
             f"{file.name} must name at least one task, and for each task at least one model and one example: "
             '`{"Sentiment": {"models": ["models/spigot"], "examples": ["A fun film ."]}}`. Mend it, or run '
@@ -122,33 +126,40 @@ def show(task: Task, estimators: list[str], sentence: str) -> str:
         raise gr.Error("There is no sentence yet. Type one, or choose one of the examples.", print_exception=False)
     if not estimators:
         raise gr.Error("No estimator is picked. Tick one or more: each stands for a model.", print_exception=False)
+    if len(sentence) > MOST_CHARACTERS:
+        raise gr.Error(
+            f"The sentence has {len(sentence)} characters, and may have {MOST_CHARACTERS}. Make it shorter.",
+            print_exception=False,
+        )
     cards = [card(name, place, sentence.strip()) for name, place in task.models.items() if name in estimators]
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def card(name: str, place: str, sentence: str) -> str:
+    named = escape(repr(shown(name)), quote=False)  # errors, too, are shown as HTML
     try:
         classify = load(place)
     except Exception as error:  # of whatever kind; its cause is in the log, where the owner of the page looks
-        raise gr.Error(f"The model of {name!r} cannot be loaded now. Untick it, or try again later.") from error
+        raise gr.Error(f"The model of {named} cannot be loaded now. Untick it, or try again later.") from error
     model, tokenizer = classify.model, classify.tokenizer
     encoded = tokenizer(sentence, return_offsets_mapping=True)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", MOST_TOKENS)
     longest = min(MOST_TOKENS, tokenizer.model_max_length, longest)
     if len(encoded.input_ids) > longest:
         raise gr.Error(
-            f"The sentence has {len(encoded.input_ids)} tokens, and {name!r} takes {longest}. Make it shorter.",
+            f"The sentence has {len(encoded.input_ids)} tokens, and {named} takes {longest}. Make it shorter.",
             print_exception=False,
         )
     trees = [] if model.config.estimator is None else parse(model, tokenizer, [sentence])
     probabilities = {one["label"]: one["score"] for one in classify([sentence])[0]}
     pairs = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
     unknown = [sentence[start:end] for token, (start, end) in pairs if token == tokenizer.unk_token_id]
-    parts = [f"<h3>{escape(name)}</h3>"]
+    probable = sorted(probabilities, key=probabilities.__getitem__)[-MOST_LABELS:]
+    parts = [f"<h3>{escape(shown(name))}</h3>"]
     parts += [f'<div class="tree">{tree.to_svg()}</div>' for tree in trees]
-    parts += [bar(label, probabilities) for label in model.config.id2label.values()]
+    parts += [bar(label, probabilities) for label in model.config.id2label.values() if label in probable]
     if unknown:
-        parts.append(f"<p>Words that this model does not know: {escape(', '.join(unknown))}.</p>")
+        parts.append(f"<p>Words that this model does not know: {escape(', '.join(map(shown, unknown)))}.</p>")
     parts += [f"<details><summary>as text</summary><pre>{escape(tree.to_text())}</pre></details>" for tree in trees]
     return f'<div class="card">{"".join(parts)}</div>'
 
@@ -156,7 +167,7 @@ def card(name: str, place: str, sentence: str) -> str:
 def bar(label: str, probabilities: dict[str, float]) -> str:
     best = " best" if probabilities[label] == max(probabilities.values()) else ""
     percent = f"{100 * probabilities[label]:.1f}"
-    texts = f"<span>{escape(label)}</span><span>{percent} %</span>"
+    texts = f"<span>{escape(shown(label))}</span><span>{percent} %</span>"
     return f'<div class="label{best}"><i style="width: {percent}%"></i>{texts}</div>'
 
 
@@ -167,13 +178,13 @@ def build(models_file: Path) -> gr.Blocks:
         try:
             tasks = read_tasks(models_file)
         except ValueError as error:
-            gr.Markdown(f"**{error}**")
+            gr.Markdown(f"**{escape(str(error), quote=False)}**")
             return page
         title, task = next(iter(tasks.items()))
         model = gr.Radio(list(tasks), value=title, label="Model")
         about = gr.Markdown(task.about)
         estimators = gr.CheckboxGroup(list(task.models), value=list(task.models), label="Estimators")
-        sentence = gr.Textbox(task.examples[0], label="Sentence", max_lines=4)
+        sentence = gr.Textbox(task.examples[0], label="Sentence", max_lines=4, max_length=MOST_CHARACTERS)
         examples = gr.Dataset(components=[sentence], samples=[[one] for one in task.examples], label="Examples")
         button = gr.Button("Show trees", variant="primary")
         trees = gr.HTML(css_template=STYLE, elem_id="trees")

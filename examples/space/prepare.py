@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from hf_latent import BiLstmConfig, LatentTreeForSequenceClassification
+from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
 from hf_latent.trees import Tree, attachment_score, parse
 
@@ -150,7 +151,7 @@ def main() -> None:
         tasks[task] = {"models": folders, "examples": EXAMPLES, "about": describe(task, figures)}
         print(f"\n{tasks[task]['about']}")
     file = arguments.output_dir / "models.json"
-    file.write_text(json.dumps(tasks, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_file(file, json.dumps(tasks, indent=2, ensure_ascii=False) + "\n")
     print(f"\nThe models are listed in {file}. See their trees: python {Path(__file__).with_name('app.py')}")
 
 

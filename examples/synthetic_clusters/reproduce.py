@@ -11,6 +11,7 @@ made once.
 """
 
 import argparse
+import io
 import json
 import statistics
 import sys
@@ -22,6 +23,8 @@ from typing import Any, NamedTuple
 import torch
 from clusters import DATA_SEED, EVALUATE_EVERY, ClusterModel, make_data, new_optimizer, take_step, train
 from tqdm import tqdm
+
+from hf_latent.files import write_file
 
 sys.path.append(str(Path(__file__).parents[1]))
 from resumable_runs import run_all
@@ -143,8 +146,8 @@ def table(arguments: argparse.Namespace) -> None:
     text += "\n\n" + "\n".join(
         accuracy_by_clusters(tried, clusters) + courses(tried, clusters) + told_apart(clusters) for clusters in CLUSTERS
     )
-    (arguments.output_dir / "table2.md").write_text(text + "\n")
-    (arguments.output_dir / "table2.json").write_text(json.dumps(stored, indent=1) + "\n")
+    write_file(arguments.output_dir / "table2.md", text + "\n")
+    write_file(arguments.output_dir / "table2.json", json.dumps(stored, indent=1) + "\n")
     print(text)
 
 
@@ -204,7 +207,7 @@ def cost(arguments: argparse.Namespace) -> None:
         ours, theirs = statistics.median(seconds[row.name][2:]), PAPER_SECONDS.get(row.name)
         lines.append([row.name, f"{ours:.2f}", f"{theirs or '-'}", f"{theirs / ours:.1f}×" if theirs else "-"])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (arguments.output_dir / "cost.md").write_text(text + "\n")
+    write_file(arguments.output_dir / "cost.md", text + "\n")
     print(text)
 
 
@@ -232,7 +235,7 @@ def figure2(arguments: argparse.Namespace) -> None:
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.tight_layout()
-    figure.savefig(arguments.output_dir / "figure2.png", dpi=150)
+    _save(figure, arguments.output_dir / "figure2.png")
     print(f"Written to {arguments.output_dir / 'figure2.png'}")
 
 
@@ -257,9 +260,15 @@ def figure3(arguments: argparse.Namespace) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.tight_layout()
-    figure.savefig(arguments.output_dir / "figure3.png", dpi=150)
-    (arguments.output_dir / "figure3.json").write_text(json.dumps({"num_steps": NUM_STEPS, "test": stored}, indent=1) + "\n")
+    _save(figure, arguments.output_dir / "figure3.png")
+    write_file(arguments.output_dir / "figure3.json", json.dumps({"num_steps": NUM_STEPS, "test": stored}, indent=1) + "\n")
     print(f"Written to {arguments.output_dir / 'figure3.png'}")
+
+
+def _save(figure: Any, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    write_file(path, picture.getvalue())
 
 
 def _pyplot():  # type: ignore[no-untyped-def]

@@ -1,14 +1,14 @@
 """ListOps (Nangia and Bowman 2018): nested list operations over digits, whose answer needs the tree of the expression."""
 
-import gzip
 import os
 import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from datasets import Dataset
+
+from hf_latent.files import read_text, shorten
 
 OPERATORS: dict[str, Callable[[list[int]], int]] = {
     "[MAX": max,
@@ -51,7 +51,7 @@ def read(tokens: list[str]) -> Expression:
     answer = None
     for place, word in enumerate(tokens, start=1):
         if answer is not None or (not open_lists and word == "]"):
-            raise ValueError(f"Not an expression: {' '.join(tokens)!r} (token {place}, {word!r}).")
+            raise _no_expression(tokens, f"token {place}, {shorten(word)!r}")
         if word != "]":
             heads.append(open_lists[-1][0] if open_lists else 0)
         if word in OPERATORS:
@@ -68,30 +68,67 @@ def read(tokens: list[str]) -> Expression:
             else:
                 answer = value
         else:
-            raise ValueError(f"Not an expression: {' '.join(tokens)!r} (token {place}, {word!r}).")
+            raise _no_expression(tokens, f"token {place}, {shorten(word)!r}")
     if answer is None:
-        raise ValueError(f"Not an expression: {' '.join(tokens)!r} (a list is not closed).")
+        raise _no_expression(tokens, "a list is not closed")
     return Expression(tuple(tokens), answer, tuple(heads))
+
+
+def _no_expression(tokens: list[str], why: str) -> ValueError:
+    return ValueError(f"Not an expression: {shorten(' '.join(tokens), 200)!r} ({why}).")
+
+
+# After so many draws without a new expression, there are hardly any more.
+MOST_DRAWS = 100_000
 
 
 def generate(
     count: int, longest: int, seed: int, depth: int = 3, operators: tuple[str, ...] = tuple(OPERATORS)
 ) -> list[Expression]:
-    """Random expressions of at most `longest` tokens and at most `depth` lists within each other, all different."""
+    """Random expressions of at most `longest` tokens and at most `depth` lists within each other, all different.
+
+    Raises:
+        ValueError: a `count` below 0; fewer than `count` such expressions could be found; `longest` less than 4 (an operator,
+            two operands and the bracket) or `depth` less than 1; no operators, or unknown ones.
+    """
+    if not isinstance(count, int) or count < 0:
+        raise ValueError(f"`count` must be an integer, 0 or more, got {count!r}.")
+    if longest < 4 or depth < 1:
+        raise ValueError(f"`longest` must be at least 4, and `depth` at least 1, got {longest} and {depth}.")
+    if not operators or not set(operators) <= set(OPERATORS):
+        raise ValueError(f"`operators` must be some of {', '.join(OPERATORS)}, got {operators!r}.")
     source = random.Random(seed)
     found: dict[tuple[str, ...], None] = {}
 
     def draw(levels: int) -> list[str]:
-        operands = []
-        for _ in range(source.randint(2, 4)):
-            nested = levels > 1 and source.random() < 0.35
-            operands += draw(levels - 1) if nested else [source.choice(DIGITS)]
-        return [source.choice(operators), *operands, "]"]
+        """The tokens of a list; or of its beginning, as soon as that is far too long."""
+        tokens = [""]
+        open_lists = [(0, source.randint(2, 4))]  # where each began, and how many operands it lacks
+        while open_lists and len(tokens) <= 10 * longest:
+            start, lacking = open_lists.pop()
+            if not lacking:
+                tokens[start] = source.choice(operators)
+                tokens.append("]")
+                continue
+            open_lists.append((start, lacking - 1))
+            if len(open_lists) < levels and source.random() < 0.35:
+                open_lists.append((len(tokens), source.randint(2, 4)))
+                tokens.append("")
+            else:
+                tokens.append(source.choice(DIGITS))
+        return tokens
 
+    in_vain = 0
     while len(found) < count:
-        tokens = draw(source.randint(1, depth))
-        if len(tokens) <= longest:
-            found[tuple(tokens)] = None
+        tokens = tuple(draw(source.randint(1, depth)))
+        in_vain = 0 if len(tokens) <= longest and tokens not in found else in_vain + 1
+        if in_vain == 0:
+            found[tokens] = None
+        elif in_vain == MOST_DRAWS:
+            raise ValueError(
+                f"Found {len(found)} different expressions of at most {longest} tokens, and hardly any more are there; `count` "
+                f"is {count}. Ask for fewer, or for a larger `longest`."
+            )
     return [read(list(tokens)) for tokens in found]
 
 
@@ -100,23 +137,22 @@ def read_file(path: str | os.PathLike) -> list[Expression]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line that is no expression, or has another answer.
+        ValueError: a line that is no expression, has another answer, or is not in UTF-8 (the error names it), or no line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No ListOps file at {str(path)!r}.")
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        lines = [line.rstrip("\n") for line in file]
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in read_text(path, "ListOps file"):
         answer, _, text = line.partition("\t")
         try:
-            expression = read([word for word in text.split() if word not in "()"])
+            expression = read([word for word in text.split() if word not in ("(", ")")])
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
         if str(expression.answer) != answer:
-            raise ValueError(f"{path}, line {number}: the answer to {' '.join(expression.tokens)!r} is not {answer}.")
+            tokens = shorten(" ".join(expression.tokens), 200)
+            given = answer if answer in DIGITS else repr(shorten(answer))
+            raise ValueError(f"{path}, line {number}: the answer to {tokens!r} is not {given}.")
         found.append(expression)
+    if not found:
+        raise ValueError(f"{path} has no expression in it.")
     return found
 
 

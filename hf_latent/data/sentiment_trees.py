@@ -2,70 +2,71 @@
 
 import os
 import re
-from pathlib import Path
 
 from datasets import Dataset
 
+from hf_latent.files import read_text, shorten
+
 NEUTRAL = 2
-BRACKETS = {"-LRB-": "(", "-RRB-": ")"}
-TOKEN = re.compile(r"\(|\)|[^\s()]+")
+LABELS = {str(label): label for label in range(5)}
+# As the Penn Treebank writes what would be taken for a bracket of its own.
+BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+TOKEN = re.compile(r"[()]|[^ \t()]+")
 
 
 def load_sentiment_trees(path: str | os.PathLike, binary: bool = True, phrases: bool = False) -> Dataset:
-    """Columns `text` and `label`; a row a sentence.
+    r"""Columns `text` and `label`; a row a sentence. Brackets (`-LRB-`) and slashes (`\/`) are as they are in text.
 
     Args:
-        path: `train.txt`, `dev.txt` or `test.txt` of the treebank.
+        path: `train.txt`, `dev.txt` or `test.txt` of the treebank, plain or gzipped.
         binary: labels 0 (negative) and 1 (positive), without the neutral ones, as in the paper; else 0 to 4.
         phrases: also a row for each phrase of a sentence, the sentence first.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line that is not a tree (the error names it), or no line.
+        ValueError: a line that is not a tree or not in UTF-8 (the error names it), or no sentence.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No sentiment treebank at {str(path)!r}.")
     texts, labels = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
+    for number, line in read_text(path, "sentiment treebank"):
+        if not line.strip(" \t"):
             continue
         try:
-            found = _phrases(line)
+            words, found = _phrases(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
-        for words, label in found if phrases else found[:1]:
+        for start, end, label in found if phrases else found[:1]:
             if not binary or label != NEUTRAL:
-                texts.append(" ".join(words))
+                texts.append(" ".join(words[start:end]))
                 labels.append(int(label > NEUTRAL) if binary else label)
     if not texts:
-        raise ValueError(f"{path} has no sentence in it.")
+        raise ValueError(f"{path} has no sentence in it{' that is not neutral' if binary else ''}.")
     return Dataset.from_dict({"text": texts, "label": labels})
 
 
-def _phrases(line: str) -> list[tuple[list[str], int]]:
-    """The words and the label of the sentence and of each phrase in it."""
-    expected = ValueError(f"expected a tree such as '(3 (2 Good) (2 films))', got {line[:60]!r}.")
-    found: list[tuple[list[str], int]] = []
-    open_phrases: list[tuple[list[str], int]] = []
-    tokens, place = TOKEN.findall(line), 0
-    while place < len(tokens):
-        token = tokens[place]
+def _phrases(line: str) -> tuple[list[str], list[tuple[int, int, int]]]:
+    """The words of a line and, for the sentence and each phrase in it, its first word, its end and its label."""
+    expected = ValueError(f"expected a tree such as '(3 (2 Good) (2 films))', got {shorten(line)!r}.")
+    words: list[str] = []
+    found: list[tuple[int, int, int]] = []
+    open_phrases: list[int] = []  # their places in `found`
+    tokens = (match[0] for match in TOKEN.finditer(line))
+    for token in tokens:
         if token == "(":
-            if place + 1 >= len(tokens) or tokens[place + 1] not in "01234" or (found and not open_phrases):
+            label = LABELS.get(next(tokens, ""))
+            if label is None or (found and not open_phrases):
                 raise expected
-            found.append(([], int(tokens[place + 1])))
-            open_phrases.append(found[-1])
-            place += 1
+            open_phrases.append(len(found))
+            found.append((len(words), 0, label))
         elif not open_phrases:
             raise expected
         elif token == ")":
-            if not open_phrases.pop()[0]:
+            place = open_phrases.pop()
+            start, _, label = found[place]
+            if start == len(words):
                 raise expected
+            found[place] = (start, len(words), label)
         else:
-            for words, _ in open_phrases:
-                words.append(BRACKETS.get(token, token))
-        place += 1
+            words.append(BRACKETS.get(token, token.replace("\\/", "/").replace("\\*", "*")))
     if open_phrases or not found:
         raise expected
-    return found
+    return words, found

@@ -1,6 +1,5 @@
 """The drop-in layer: words in, a latent tree out."""
 
-from copy import deepcopy
 from functools import partial
 from typing import NamedTuple
 
@@ -96,12 +95,6 @@ class LatentTreeLayer(nn.Module):
             return LatentTree(latent.value, scores, latent.loss)
         evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)
         return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
-
-    def _replicate_for_data_parallel(self) -> "LatentTreeLayer":
-        # Replicas run at once, and each goes on from a state of its own.
-        replica = super()._replicate_for_data_parallel()  # type: ignore[misc]
-        replica.estimator = deepcopy(self.estimator)
-        return replica
 
     def extra_repr(self) -> str:
         return f"structure={self.structure}, estimator={self.estimator}"

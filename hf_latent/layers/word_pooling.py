@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hf_latent.inference.checks import describe, sees_values
 
-POOLINGS = ("first", "mean")
+POOLINGS = ("first", "last", "mean")
 
 
 def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tuple[Tensor, Tensor]:
@@ -20,7 +20,8 @@ def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tupl
         word_ids: `(batch, tokens)`, the word (from 0, left to right) that each token belongs to, as a fast tokenizer's
             `word_ids()` tells; negative for special tokens and padding, which belong to none. `(batch, sentences, tokens)`
             where a row holds several sentences, each with its own count from 0.
-        pooling: "first" takes a word's first token, "mean" the mean of its tokens.
+        pooling: "first" takes a word's first token, "last" its last (all that an encoder which does not look ahead knows of the
+            word), "mean" the mean of its tokens.
 
     Raises:
         ValueError: shapes that do not fit, an unknown pooling, or a word with an id beyond the number of tokens.
@@ -45,11 +46,13 @@ def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tupl
         )
     # Column n collects what belongs to no word.
     column = word_ids.long().where(word_ids >= 0, n)
-    if pooling == "first":
+    if pooling in ("first", "last"):
         positions = torch.arange(length, device=tokens.device).expand(batch, length)
-        first = torch.full((batch, n + 1), length, device=tokens.device).scatter_reduce(1, column, positions, "amin")[:, :n]
+        none = torch.full((batch, n + 1), length, device=tokens.device)
+        reduce = "amin" if pooling == "first" else "amax"
+        place = none.scatter_reduce(1, column, positions, reduce, include_self=False)[:, :n]
         padded = torch.nn.functional.pad(tokens, (0, 0, 0, 1))  # a word without tokens is 0
-        return padded.gather(1, first[:, :, None].expand(-1, -1, size)), lengths
+        return padded.gather(1, place[:, :, None].expand(-1, -1, size)), lengths
     sums = tokens.new_zeros(batch, n + 1, size).scatter_add(1, column[:, :, None].expand(-1, -1, size), tokens)
     counts = tokens.new_zeros(batch, n + 1).scatter_add(1, column, tokens.new_ones(batch, length))
     return (sums / counts.clamp(min=1)[:, :, None])[:, :n], lengths

@@ -4,6 +4,8 @@ import datasets
 import evaluate
 from sklearn.metrics import homogeneity_completeness_v_measure
 
+UNKNOWN = -100
+
 
 class VMeasure(evaluate.Metric):
     """See `_info`."""
@@ -14,10 +16,17 @@ class VMeasure(evaluate.Metric):
             description="V-measure (Rosenberg and Hirschberg 2007): the harmonic mean of homogeneity (each cluster has members "
             "of one class) and completeness (each class is in one cluster). Names of clusters do not matter.",
             citation="",
-            inputs_description="predictions, references: the cluster and the class of each example, as integers.",
+            inputs_description="predictions, references: the cluster and the class of each example, as integers. Examples "
+            "whose reference is -100 do not count.",
             features=datasets.Features({"predictions": number, "references": number}),
         )
 
-    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
-        found = homogeneity_completeness_v_measure(references, predictions)
+    def _compute(self, predictions: list[int | None], references: list[int | None]) -> dict[str, float]:
+        for name, values in (("predictions", predictions), ("references", references)):
+            if None in values:
+                raise ValueError(f"`{name}` must be integers, got None for example {values.index(None)}.")
+        known = [pair for pair in zip(references, predictions, strict=True) if pair[0] != UNKNOWN]
+        if not known:
+            raise ValueError("`references` have no classes, so that there is nothing to compare with.")
+        found = homogeneity_completeness_v_measure(*zip(*known, strict=True))
         return dict(zip(("homogeneity", "completeness", "v_measure"), map(float, found), strict=True))

@@ -12,8 +12,6 @@ from hf_latent.inference.checks import describe, sees_values
 from hf_latent.structures import DependencyTree, Several, Structure
 
 IGNORED = -100
-# The score of an arc that must not be: beside it, whatever else a tree has counts for nothing.
-FORBIDDEN = -1e6
 
 
 def problem_type(config: PreTrainedConfig, labels: Tensor) -> str:
@@ -170,7 +168,8 @@ def losses_of_heads(
     other = known[..., None] & (torch.arange(n + 1, device=scores.device) != own[..., None])
     exact = scores.double()
     # The tree with the fewest arcs that are not gold: where all heads are known, the gold tree.
-    gold = whole.argmax(-other.double(), num_words)
+    strangers = (-other.double()).masked_fill(~whole.mask(exact, num_words), -torch.inf)
+    gold = whole.argmax(strangers, num_words)
     is_impossible = (gold.bool() & other).flatten(-2).any(-1)
     if sees_values() and is_impossible.any():
         if impossible == "error":
@@ -181,7 +180,7 @@ def losses_of_heads(
             )
         _tell_of_skipped(int(is_impossible.sum()), structure)
     known = known & ~is_impossible[..., None]
-    constrained = exact.masked_fill(other & known[..., None], FORBIDDEN)
+    constrained = exact.masked_fill(other & known[..., None], -torch.inf)
     likelihood = whole.score(gold, exact, num_words)
     partial = ~(known | ~is_word).flatten(1).all(1)
     if not sees_values() or partial.any():  # then several trees have these heads, and their probabilities add up

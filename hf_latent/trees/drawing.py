@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hf_latent.files import shorten, write_file
+
 if TYPE_CHECKING:
     from hf_latent.trees.tree import Tree
+
+# --- Words as they can be shown.
+
+# Longer ones would push all others out of sight.
+LONGEST_WORD = 80
+# What a terminal would obey, what would break a line or turn the order of what follows, and what XML cannot hold. (Joiners and
+# marks stay, which some scripts are not written without.)
+_NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def shown(text: str, longest: int = LONGEST_WORD) -> str:
+    """Text of at most so many characters and a single line, safe for a terminal and, once escaped, for XML."""
+    return _NOT_SHOWN.sub("\N{REPLACEMENT CHARACTER}", shorten(text, longest))
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes: two for a Chinese character, none for an accent that stands by itself."""
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else unicodedata.category(character) not in ("Mn", "Me", "Cf")
+        for character in text
+    )
+
 
 # --- Text: each line is drawn into cells that know which of their four sides a line leaves through.
 
@@ -16,26 +44,36 @@ _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
 _LINES = dict(zip(range(16), " ╵╷│╴╯╮┤╶╰╭├─┴┬┼", strict=True))
 
 
+# Deeper words are drawn there, and their heads named: otherwise a chain of words would be as wide as it is long.
+_DEEPEST = 50
+
+
 def draw_text(tree: Tree) -> str:
     """A line a word, in the order of the sentence, indented by depth."""
-    depths = tree.depths
-    width = 3 * (max(depths, default=0) + 1)
-    cells = [[0] * width for _ in range(len(tree.words) + 1)]
-    for row, (head, depth) in enumerate(zip(tree.heads, depths, strict=True), start=1):
+    depths = [min(depth, _DEEPEST + 1) for depth in tree.depths]
+    cells = np.zeros((len(tree.words) + 1, 3 * (max(depths, default=0) + 1)), dtype=np.uint8)
+    first, last = list(range(len(cells))), list(range(len(cells)))  # of the lines that a head's vertical line goes through
+    for row, head in enumerate(tree.heads, start=1):
+        first[head], last[head] = min(first[head], row), max(last[head], row)
+    for head, depth in enumerate([0, *depths]):
+        if first[head] < last[head] and depth <= _DEEPEST:
+            cells[first[head] : last[head], 3 * depth] |= _DOWN
+            cells[first[head] + 1 : last[head] + 1, 3 * depth] |= _UP
+    for row, depth in enumerate(depths, start=1):
         column = 3 * (depth - 1)
-        for line in range(min(row, head), max(row, head) + 1):
-            cells[line][column] |= (_UP if line > min(row, head) else 0) | (_DOWN if line < max(row, head) else 0)
-        cells[row][column] |= _RIGHT
-        for between in range(column + 1, column + 3):
-            cells[row][between] |= _LEFT | _RIGHT
-        cells[row][column + 3] |= _LEFT
-    named = None if tree.is_projective else ["ROOT", *(f"{word} ({place})" for place, word in enumerate(tree.words, start=1))]
+        cells[row, column] |= _RIGHT
+        cells[row, column + 1 : column + 3] |= _LEFT | _RIGHT
+        cells[row, column + 3] |= _LEFT
+    words = [shown(word) for word in tree.words]
+    names = ["ROOT", *(f"{word} ({place})" for place, word in enumerate(words, start=1))]
+    projective = tree.is_projective
     lines = ["ROOT"]
-    for row, (word, depth) in enumerate(zip(tree.words, depths, strict=True), start=1):
-        drawn = "".join(_LINES[cell] for cell in cells[row])[: 3 * depth + 1]
+    for row, (word, depth, head) in enumerate(zip(words, depths, tree.heads, strict=True), start=1):
+        drawn = "".join(_LINES[cell] for cell in cells[row, : 3 * depth + 1].tolist())
         drawn = drawn[:-1] + "─" if drawn.endswith("╴") else drawn
         weight = f"  ({tree.weights[row - 1]:.2f})" if tree.weights and tree.weights[row - 1] < CERTAIN else ""
-        lines.append(f"{drawn} {word}{weight}" + ("" if named is None else f"  <- {named[tree.heads[row - 1]]}"))
+        named = f"  <- {names[head]}" if depth > _DEEPEST or not projective else ""
+        lines.append(f"{drawn} {word}{weight}{named}")
     return "\n".join(lines)
 
 
@@ -53,16 +91,17 @@ _Arc = tuple[int, int]
 def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
     """An arc diagram; arcs of soft trees are the fainter, the less weight they have."""
     if gold is not None and gold.words != tree.words:
-        raise ValueError(f"`gold` must be a tree over the same words, got {' '.join(gold.words)!r}.")
+        raise ValueError(f"`gold` must be a tree over the same words, got {shorten(' '.join(gold.words))!r}.")
+    words = [shown(word) for word in tree.words]
     centres, left = [], _GAP / 2
-    for word in tree.words:
-        width = max(len(word), 1) * _CHARACTER
+    for word in words:
+        width = max(_columns(word), 1) * _CHARACTER
         centres.append(left + width / 2)
         left += width + _GAP
     weights = {arc: tree.weights[arc[0]] if tree.weights else 1.0 for arc in enumerate(tree.heads)}
     weights |= {(word, head): weight for word, head, weight in tree.other_arcs}
     missed = [] if gold is None else [arc for arc in enumerate(gold.heads) if tree.heads[arc[0]] != arc[1]]
-    above, below = _levels(list(weights)), _levels(missed)
+    above, below = _levels(list(weights), len(words)), _levels(missed, len(words))
     top = (max(above.values(), default=0) + 1.6) * _LEVEL
     bottom = (max(below.values()) + 1.2) * _LEVEL if below else 8
     parts = []
@@ -71,8 +110,8 @@ def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
         parts += _arc(arc, centres, top, -level * _LEVEL, _COLOURS["wrong" if wrong else "right"], weights[arc])
     for arc, level in below.items():
         parts += _arc(arc, centres, top + 22, level * _LEVEL, _COLOURS["missed"], 1.0, dashed=True)
-    for word, centre in zip(tree.words, centres, strict=True):
-        parts.append(f'<text x="{centre:.1f}" y="{top + 16:.1f}" text-anchor="middle">{_shown(word)}</text>')
+    for word, centre in zip(words, centres, strict=True):
+        parts.append(f'<text x="{centre:.1f}" y="{top + 16:.1f}" text-anchor="middle">{escape(word)}</text>')
     size = f'width="{max(left, 40):.0f}" height="{top + 22 + bottom:.0f}"'
     view = f'viewBox="0 0 {max(left, 40):.0f} {top + 22 + bottom:.0f}"'
     style = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:14px"
@@ -87,18 +126,25 @@ def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str], names: Se
     """One SVG picture of several: rows of SVG pictures, under a title for each column, beside a name for each row, if given.
 
     Raises:
-        ValueError: a row with another number of pictures than there are titles; another number of names than of rows.
+        ValueError: a row with another number of pictures than there are titles; another number of names than of rows; a picture
+            without its size.
     """
-    names = [""] * len(rows) if names is None else names
+    names = [""] * len(rows) if names is None else [shown(name) for name in names]
+    titles = [shown(title) for title in titles]
     if len(names) != len(rows):
         raise ValueError(f"`names` must have one for each of the {len(rows)} `rows`, got {len(names)}.")
     for row in rows:
         if len(row) != len(titles):
             raise ValueError(f"Each of the `rows` must have a picture for each of the {len(titles)} `titles`, got {len(row)}.")
-    sizes = [[_size(picture) for picture in row] for row in rows]
-    title_widths = [len(title) * _CHARACTER for title in titles]
+    sizes = []
+    for row in rows:
+        found = [_size(picture) for picture in row]
+        if None in found:
+            raise ValueError(f"`rows` must hold SVG pictures as `to_svg` makes them, got {shorten(row[found.index(None)])!r}.")
+        sizes.append([size for size in found if size])
+    title_widths = [_columns(title) * _CHARACTER for title in titles]
     widths = [max([*(row[place][0] for row in sizes), title_widths[place]]) + 30 for place in range(len(titles))]
-    margin = 15 + max([len(name) * _CHARACTER + 15 for name in names if name], default=0)
+    margin = 15 + max([_columns(name) * _CHARACTER + 15 for name in names if name], default=0)
     lefts = [margin + sum(widths[:place]) for place in range(len(titles))]
     parts, top = [], 40.0 if any(titles) else 16.0
     font = 'font-family="DejaVu Sans,sans-serif" font-size="15" fill="#374151"'
@@ -107,8 +153,8 @@ def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str], names: Se
     for name, row, row_sizes in zip(names, rows, sizes, strict=True):
         bottom = top + max((height for _, height in row_sizes), default=0)
         parts.append(f'<text x="15" y="{bottom - 12:.0f}" {font}>{escape(name)}</text>')
-        for left, picture in zip(lefts, row, strict=True):
-            y = bottom - _size(picture)[1]  # the words of a row stand in one line
+        for left, picture, (_, height) in zip(lefts, row, row_sizes, strict=True):
+            y = bottom - height  # the words of a row stand in one line
             parts.append(picture.replace("<svg ", f'<svg x="{left:.0f}" y="{y:.0f}" ', 1))
         top = bottom + 24
     body = "\n".join(parts)
@@ -118,34 +164,49 @@ def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str], names: Se
     )
 
 
-def _shown(word: str) -> str:
-    """A word as XML can hold it: without control characters."""
-    return escape("".join(character if character.isprintable() else " " for character in word))
+def _size(svg: str) -> tuple[float, float] | None:
+    found = re.search(r'<svg [^>]*?\bwidth="([0-9]+(?:\.[0-9]+)?)"[^>]*?\bheight="([0-9]+(?:\.[0-9]+)?)"', svg)
+    return None if found is None else (float(found[1]), float(found[2]))
 
 
-def _size(svg: str) -> tuple[float, float]:
-    width, height = (float(svg.split(f'{side}="')[1].split('"')[0]) for side in ("width", "height"))
-    return width, height
+# More would take gigabytes.
+_MOST_PIXELS = 2**28
 
 
 def write_png(svg: str, path: str | Path, zoom: float) -> None:
-    """An SVG picture as a PNG file, `zoom` times as large."""
+    """An SVG picture as a PNG file, `zoom` times as large.
+
+    Raises:
+        ImportError: resvg-py is not installed.
+        ValueError: a zoom that is not between 0 and 100, a picture that would be too large, or one that is no SVG.
+    """
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
         raise ImportError("Pictures in PNG need resvg-py: pip install 'hf_latent[drawing]'. `to_svg` needs nothing.") from None
     if not 0 < zoom < 100:
         raise ValueError(f"`zoom` must lie between 0 and 100, got {zoom!r}.")
-    Path(path).write_bytes(bytes(svg_to_bytes(svg_string=svg, dpi=96, zoom=zoom)))
+    width, height = _size(svg) or (0, 0)
+    if width * height * zoom**2 > _MOST_PIXELS:
+        raise ValueError(
+            f"A picture of {width:.0f} x {height:.0f} is too large for a PNG file at `zoom` {zoom}, which can have "
+            f"{_MOST_PIXELS} pixels. Pass a smaller `zoom`, or keep it as SVG."
+        )
+    try:
+        picture = bytes(svg_to_bytes(svg_string=svg, dpi=96, zoom=zoom))
+    except ValueError as error:
+        raise ValueError(f"`svg` cannot be drawn at `zoom` {zoom}: {error}; it begins with {shorten(svg)!r}.") from None
+    write_file(path, picture)
 
 
-def _levels(arcs: list[_Arc]) -> dict[_Arc, int]:
+def _levels(arcs: list[_Arc], count: int) -> dict[_Arc, int]:
     """How high each arc goes: above all shorter ones with which it shares a stretch of the sentence; from ROOT, above all."""
     spans = {(word, head): (min(head - 1, word), max(head - 1, word)) for word, head in arcs if head}
     levels: dict[_Arc, int] = {}
+    heights = np.zeros(count, dtype=np.int64)  # how high it is built up between each word and the next
     for arc, (start, end) in sorted(spans.items(), key=lambda item: item[1][1] - item[1][0]):
-        under = [levels[other] for other in levels if spans[other][0] < end and start < spans[other][1]]
-        levels[arc] = 1 + max(under, default=0)
+        levels[arc] = 1 + int(heights[start:end].max())
+        heights[start:end] = levels[arc]
     highest = max(levels.values(), default=0)
     return levels | {(word, head): highest + 1 for word, head in arcs if not head}
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from hf_latent.files import shorten
 from hf_latent.structures import DependencyTree
 from hf_latent.structures.conversions import heads_from_arcs
 from hf_latent.trees.tree import Tree
@@ -25,8 +26,8 @@ def attachment_score(predicted: Sequence[Tree], gold: Sequence[Tree], directed: 
     for ours, theirs in zip(predicted, gold, strict=True):
         if len(ours.words) != len(theirs.words):
             raise ValueError(
-                f"`predicted` and `gold` must be trees over the same words, got {' '.join(ours.words)!r} and "
-                f"{' '.join(theirs.words)!r}."
+                f"`predicted` and `gold` must be trees over the same words, got {shorten(' '.join(ours.words))!r} and "
+                f"{shorten(' '.join(theirs.words))!r}."
             )
         words += len(theirs.words)
         for word, (head, true) in enumerate(zip(ours.heads, theirs.heads, strict=True), start=1):
@@ -42,7 +43,7 @@ def tree_statistics(trees: Sequence[Tree]) -> dict[str, float]:
     Returns: `depth` (mean over trees of the deepest word's number of arcs to ROOT), `roots` (mean number of words below
     ROOT), `flat` (share of trees in which all words have the same head), `arc_length` (mean distance between a word and its
     head, ROOT apart), `to_the_left` (share of those heads that stand before their word), `projective` (share of trees).
-    Sentences without words count for nothing; without any, all is NaN.
+    Sentences without words count for nothing. Without any, all is NaN; where all words hang from ROOT, so are the two of heads.
     """
     trees = [tree for tree in trees if tree.words]
     arcs = [(word, head) for tree in trees for word, head in enumerate(tree.heads, start=1) if head]

@@ -1,12 +1,16 @@
 """A sentence and its tree."""
 
 import base64
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from hf_latent.files import shorten
 from hf_latent.inference.enumeration import is_tree
 from hf_latent.trees import drawing
 
@@ -23,6 +27,12 @@ class Tree:
         other_arcs: where heads are averaged, the arcs beside the tree's own that have weight: (word from 0, head as above,
             weight).
         offsets: where each word begins and ends in the text that was parsed; not known where words were given. (Not compared.)
+
+    All of them may be tuples, lists, or arrays of NumPy or PyTorch.
+
+    Raises:
+        TypeError: words that are no strings, heads that are no integers, one value in place of several.
+        ValueError: heads that form no tree over the words; weights, other arcs or offsets that do not fit it.
     """
 
     words: tuple[str, ...]
@@ -33,29 +43,57 @@ class Tree:
 
     def __post_init__(self) -> None:
         for name in ("words", "heads", "weights", "other_arcs", "offsets"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            values = _plain(getattr(self, name))
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise TypeError(f"`{name}` must be several values in a tuple or list, got one, {shorten(repr(values))}.")
+            object.__setattr__(self, name, tuple(map(_plain, values)))
         count = len(self.words)
-        if any(isinstance(head, bool) or not isinstance(head, int) for head in self.heads):
-            raise TypeError(f"`heads` must be integers, got {list(self.heads)}.")
+        for word in self.words:
+            if not isinstance(word, str):
+                raise TypeError(f"`words` must be strings, got {shorten(repr(word))}.")
+        for head in self.heads:
+            if not _is_integer(head):
+                raise TypeError(f"`heads` must be integers, got {shorten(repr(head))} in {_shown(self.heads)}.")
+        if not all(map(_is_finite, self.weights)):
+            raise ValueError(f"`weights` must be finite numbers, got {_shown(self.weights)}.")
         if self.weights and len(self.weights) != count:
             raise ValueError(f"`weights` must be one for each of the {count} words, or none, got {len(self.weights)}.")
         if len(self.heads) != count or not all(0 <= head <= count for head in self.heads):
             raise ValueError(
-                f"`heads` must give each of the {count} words a head between 0 (ROOT) and {count}, got {list(self.heads)}."
+                f"`heads` must give each of the {count} words a head between 0 (ROOT) and {count}, got {_shown(self.heads)}."
             )
         if not is_tree(torch.tensor([self.heads]).view(1, count)):
-            raise ValueError(f"`heads` must form a tree, with a way from each word to ROOT, got {list(self.heads)}.")
+            raise ValueError(f"`heads` must form a tree, with a way from each word to ROOT, got {_shown(self.heads)}.")
+        object.__setattr__(self, "other_arcs", tuple(map(self._other_arc, self.other_arcs)))
+        if self.offsets and len(self.offsets) != count:
+            raise ValueError(f"`offsets` must be one for each of the {count} words, or none, got {len(self.offsets)}.")
+        object.__setattr__(self, "offsets", tuple(map(_span, self.offsets)))
+
+    def _other_arc(self, arc: object) -> tuple[int, int, float]:
+        count = len(self.words)
+        fields: list[Any] = [_plain(field) for field in arc] if isinstance(arc, Sequence) else []
+        word, head, weight = fields if len(fields) == 3 else (-1, -1, -1)
+        if not (_is_integer(word) and _is_integer(head) and _is_finite(weight) and 0 <= word < count and 0 <= head <= count):
+            raise ValueError(
+                f"`other_arcs` must be of a word between 0 and {count - 1}, a head between 0 (ROOT) and {count}, and a weight, "
+                f"got {shorten(repr(arc))}."
+            )
+        if head in (word + 1, self.heads[word]):
+            raise ValueError(f"`other_arcs` must be beside the tree's own, and of no word to itself, got {arc!r}.")
+        return word, head, weight
 
     @property
     def depths(self) -> list[int]:
         """How many arcs lie between ROOT and each word."""
-        depths = [0] * len(self.words)
-        for place in range(len(self.words)):
-            word = place + 1
-            while word:
-                depths[place] += 1
+        depths = [0] * (len(self.words) + 1)
+        for word in range(1, len(self.words) + 1):
+            way = []  # up to a word whose depth is known
+            while word and not depths[word]:
+                way.append(word)
                 word = self.heads[word - 1]
-        return depths
+            for below, passed in enumerate(reversed(way), start=1):
+                depths[passed] = depths[word] + below
+        return depths[1:]
 
     @property
     def is_flat(self) -> bool:
@@ -66,7 +104,16 @@ class Tree:
     @property
     def is_projective(self) -> bool:
         """Whether no two arcs cross, with ROOT before the first word."""
-        return bool(is_tree(torch.tensor([self.heads]).view(1, len(self.words)), projective=True))
+        # By where they begin, the longest first, each arc must lie within those that have begun and not ended.
+        arcs = sorted((min(word, head), -max(word, head)) for word, head in enumerate(self.heads, start=1))
+        ends: list[int] = []
+        for start, negative_end in arcs:
+            while ends and ends[-1] <= start:
+                ends.pop()
+            if ends and ends[-1] < -negative_end:
+                return False
+            ends.append(-negative_end)
+        return True
 
     def to_text(self) -> str:
         """The tree for a terminal: a line a word, in the order of the sentence, indented by depth.
@@ -86,5 +133,31 @@ class Tree:
     def _repr_html_(self) -> str:
         # As an image, since pages that show notebooks take drawings out of their HTML.
         data = base64.b64encode(self.to_svg().encode()).decode()
-        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(" ".join(self.words))}" style="max-width: none">'
+        words = escape(drawing.shown(" ".join(self.words), 1000))
+        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{words}" style="max-width: none">'
         return f'<div style="overflow-x: auto">{image}</div>'
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and lists of numbers for those of NumPy and PyTorch."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _span(offset: object) -> tuple[int, int]:
+    fields: list[Any] = [_plain(field) for field in offset] if isinstance(offset, Sequence) else []
+    begin, end = fields if len(fields) == 2 else (-1, -1)
+    if not (_is_integer(begin) and _is_integer(end) and 0 <= begin <= end):
+        raise ValueError(f"`offsets` must be where words begin and end in a text, got {shorten(repr(offset))}.")
+    return begin, end
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _shown(values: tuple) -> str:
+    return shorten(str(list(values)), 200)

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_latent.models.bilstm.configuration_bilstm import BiLstmConfig
-from hf_latent.models.bilstm.word_vectors import read_word_vectors, word_tokenizer
+from hf_latent.models.bilstm.word_vectors import read_words_for_text, word_tokenizer
 
 
 class BiLstmLayer(GradientCheckpointingLayer):
@@ -109,30 +109,41 @@ class BiLstmModel(BiLstmPreTrainedModel):
         cls,
         path: str | os.PathLike,
         vocabulary: Iterable[str] | None = None,
-        lowercase: bool = True,
+        lowercase: bool | None = None,
         split_punctuation: bool = False,
         pairs: bool = False,
+        skip_bad_lines: bool = False,
         **config,
     ) -> tuple["BiLstmModel", PreTrainedTokenizerFast]:
         """A BiLSTM that starts from pretrained word vectors, and the tokenizer that fits it.
 
+        A vector of the file for `[UNK]` is that of the unknown word, which else has the mean of all words; one for `[SEP]` is
+        that of the token between the sentences of a pair. Padding is 0, whatever the file has for `[PAD]`.
+
         Args:
-            path: a file in GloVe's text format (`word v1 v2 …` a line), plain or gzipped (`.gz`).
-            vocabulary: the words to keep; by default all of the file. Words that have no vector are left out (the
-                tokenizer maps them to the unknown word, whose vector is the mean of all).
-            lowercase: whether text is lower-cased before look-up, as GloVe's 6B vectors want it.
+            path: a file in GloVe's or word2vec's text format, plain or gzipped (see [`read_word_vectors`]).
+            vocabulary: the words to keep, and, unless `lowercase=False`, their forms in lower case; by default all of the
+                file. Words that have no vector are left out (the tokenizer maps them to the unknown word).
+            lowercase: whether text is lower-cased before look-up, so that words with capitals are never found; by default,
+                where less than one in a hundred of the words kept has capitals (as in GloVe's 6B vectors).
             split_punctuation: whether to split words at punctuation and not at white space alone.
             pairs: whether the tokenizer is to put a token between the two sentences of a pair.
+            skip_bad_lines: whether to pass over lines of the file that are not a word and its numbers, with one warning.
             **config: fields of [`BiLstmConfig`], such as `hidden_size`.
 
         Raises:
+            FileNotFoundError: no such file.
             ValueError: a line of the file that is not a word and its numbers (named), or no word left.
         """
-        words, vectors = read_word_vectors(path, vocabulary)
-        tokenizer = word_tokenizer(words, lowercase=lowercase, split_punctuation=split_punctuation, pairs=pairs)
         for option in ("vocab_size", "embedding_size", "pad_token_id"):
             if option in config:
                 raise TypeError(f"`{option}` follows from the word vectors and cannot be set.")
+        words, vectors, lowercase = read_words_for_text(path, vocabulary, lowercase, pairs, skip_bad_lines)
+        tokenizer = word_tokenizer(words, lowercase=lowercase, split_punctuation=split_punctuation, pairs=pairs)
+        rows = torch.tensor(tokenizer.convert_tokens_to_ids(words))
+        ordinary = ~torch.isin(rows, torch.tensor(tokenizer.all_special_ids))
+        if not ordinary.any():
+            raise ValueError(f"{path} has no vectors but those of {', '.join(words)}, so there is no word to make a model of.")
         model = cls(
             BiLstmConfig(
                 vocab_size=len(tokenizer),
@@ -142,9 +153,9 @@ class BiLstmModel(BiLstmPreTrainedModel):
             )
         )
         with torch.no_grad():
-            special = len(tokenizer) - len(words)  # they come first
-            model.embeddings.weight[special:] = vectors
-            model.embeddings.weight[tokenizer.unk_token_id] = vectors.mean(0)
+            model.embeddings.weight[tokenizer.unk_token_id] = vectors[ordinary].mean(0)
+            model.embeddings.weight[rows] = vectors
+            model.embeddings.weight[tokenizer.pad_token_id] = 0
         return model, tokenizer
 
 

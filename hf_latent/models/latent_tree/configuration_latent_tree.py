@@ -8,7 +8,7 @@ from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @strict
@@ -25,7 +25,8 @@ class LatentTreeConfig(PreTrainedConfig):
     single_root (`bool`, defaults to `False`): only trees with one word below ROOT.
     arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`.
     arc_size (`int`, defaults to 100): hidden size of the arc scorer.
-    word_pooling (`str`, defaults to `"first"`): the vector of a word is that of its first sub-word, or their `"mean"`.
+    word_pooling (`str`, *optional*): the vector of a word is that of its `"first"` sub-word, its `"last"`, or their `"mean"`.
+        By default the first; the last where the encoder does not look ahead, found by trying it when the model is made.
     decoder_input (`str`, defaults to `"encoder"`): the vectors that the decoder sees of a word and its head: the encoder's
         output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.
@@ -60,7 +61,7 @@ class LatentTreeConfig(PreTrainedConfig):
     single_root: bool = False
     arc_scorer: str = "biaffine"
     arc_size: int = 100
-    word_pooling: str = "first"
+    word_pooling: str | None = None
     decoder_input: str = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
@@ -84,7 +85,7 @@ class LatentTreeConfig(PreTrainedConfig):
             raise ValueError(f"`heads_loss_weight` must be a finite number of at least 0, got {self.heads_loss_weight!r}.")
         if self.impossible_heads not in ("error", "skip"):
             raise ValueError(f"`impossible_heads` must be 'error' or 'skip', got {self.impossible_heads!r}.")
-        if self.word_pooling not in POOLINGS:
+        if self.word_pooling not in (None, *POOLINGS):
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 
     @property

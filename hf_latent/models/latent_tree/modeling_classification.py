@@ -14,11 +14,13 @@ from typing_extensions import Unpack
 from hf_latent.inference.checks import sees_values
 from hf_latent.layers import AttentionPooling, DecomposableAttention
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
+from hf_latent.models.latent_tree.given_words import check_heads, check_token_labels
 from hf_latent.models.latent_tree.modeling_latent_tree import (
     LatentTreeModel,
     LatentTreeModelOutput,
     LatentTreePreTrainedModel,
 )
+from hf_latent.models.latent_tree.word_boundaries import IN_WHITE_SPACE
 from hf_latent.models.losses import (
     example_losses,
     mean_heads_loss,
@@ -58,6 +60,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
     # The loss of each example, `(batch,)`, from logits, labels and the configuration; the mean of those that count.
     example_losses = staticmethod(example_losses)
     mean_loss = staticmethod(mean_loss)
+    labels_tokens = False
 
     def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -117,9 +120,12 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             assert labels is not None
             return self.example_losses(self.logits(words, num_words, own_word_ids), labels, self.config)
 
+        were_given = word_ids is not None
         if word_ids is None:
             word_ids = self.latent_tree.find_words(input_ids, attention_mask)
         own_word_ids = self.words_of_sentences(word_ids, token_type_ids)
+        if heads is not None and not were_given:
+            check_heads(own_word_ids, heads)
         output: LatentTreeModelOutput = self.latent_tree(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -144,6 +150,8 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         loss = None if output.loss is None else reaching(output.loss, logits)
         if labels is not None:
             losses = self.example_losses(logits, labels, self.config)
+            if self.labels_tokens and not were_given:
+                check_token_labels(own_word_ids, labels)
             if output.latent_loss is not None:
                 losses = losses + output.latent_loss
             loss = self.mean_loss(losses, labels, num_items_in_batch)
@@ -228,11 +236,13 @@ class LatentTreeForTokenClassification(LatentTreeClassifier):
     """Classification of tokens (tagging, named entities) through a latent tree: a word is known by its head as well.
 
     All tokens of a word get the word's logits; those of no word (special tokens, padding) get logits of 0, and their labels
-    are to be -100, as in transformers' own examples.
+    are to be -100, as in transformers' own examples. Labels of words that are given (`is_split_into_words=True`) come with the
+    `word_ids` of these words ([`encode_words`]).
     """
 
     example_losses = staticmethod(token_losses)
     mean_loss = staticmethod(mean_token_loss)
+    labels_tokens = True
 
     def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config, encoder)
@@ -254,8 +264,10 @@ class LatentTreeForTokenClassification(LatentTreeClassifier):
 def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
     """`(batch, 2, tokens)` from the words of whole rows, `(batch, tokens)`, each sentence counted from 0."""
     is_word = word_ids >= 0
-    # Gaps between words: tokens of none with words on both sides.
-    starts = is_word & ~nn.functional.pad(is_word[:, :-1], (1, 0))
+    # Gaps between words: special tokens with words on both sides.
+    gaps = (~is_word & (word_ids != IN_WHITE_SPACE)).long().cumsum(1)
+    before = gaps.masked_fill(~is_word, -1).cummax(1).values if gaps.shape[1] else gaps
+    starts = is_word & (gaps > nn.functional.pad(before[:, :-1], (1, 0), value=-1))
     second = starts.long().cumsum(1) > 1
     in_second = torch.zeros_like(is_word) if token_type_ids is None else token_type_ids == 1
     told = in_second.any(1, keepdim=True)

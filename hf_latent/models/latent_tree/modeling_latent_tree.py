@@ -23,7 +23,9 @@ from hf_latent.inference.checks import sees_values
 from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
-from hf_latent.models.latent_tree.word_boundaries import OPENS_WORD, UNSET, token_kinds, word_ids_from_tokens
+from hf_latent.models.latent_tree.given_words import check_heads
+from hf_latent.models.latent_tree.look_ahead import looks_ahead
+from hf_latent.models.latent_tree.word_boundaries import OWN_WORD, UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import IGNORED, losses_of_heads, mean_heads_loss, reaching
 from hf_latent.structures import DependencyTree, Several, Structure
 
@@ -111,11 +113,14 @@ class LatentTreePreTrainedModel(PreTrainedModel):
         super().save_pretrained(*args, **kwargs)
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
-        """As in transformers; new tokens are taken for words of their own (see `set_word_boundaries`)."""
+        """As in transformers; new tokens are taken for words of their own.
+
+        (Where some are special tokens, which are no words, call `model.base_model.set_word_boundaries(tokenizer)` after it.)
+        """
         embeddings = super().resize_token_embeddings(*args, **kwargs)
         base = self.base_model
         added = embeddings.weight.shape[0] - len(base.token_kinds)
-        fill = UNSET if bool((base.token_kinds[:1] == UNSET).all()) else OPENS_WORD
+        fill = UNSET if bool((base.token_kinds[:1] == UNSET).all()) else OWN_WORD
         base.token_kinds = nn.functional.pad(base.token_kinds, (0, added), value=fill)
         return embeddings
 
@@ -213,8 +218,10 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         found = encoders.output_size(self.encoder)
         if found is not None and found != getattr(config.text_config, "hidden_size", None):
             config.encoder_size = found
+        if config.word_pooling is None:
+            config.word_pooling = "first" if looks_ahead(self.encoder) else "last"
         vocab_size, size = self.encoder.get_input_embeddings().weight.shape
-        self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.uint8))
+        self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.int32))
         size = config.hidden_size if config.decoder_input == "encoder" else size
         self.tree: LatentTreeLayer | None = None
         self.heads: HeadAveraging | None = None
@@ -239,7 +246,11 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         self.encoder.set_input_embeddings(value)
 
     def set_word_boundaries(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Learn from the tokenizer which tokens open a word; saved with the model."""
+        """Learn from the tokenizer which tokens open a word; saved with the model.
+
+        Tokens that are added to the tokenizer afterwards are taken for words of their own; call it again if they are special.
+        What a word is: see `hf_latent.models.latent_tree.word_boundaries`.
+        """
         size = len(self.get_input_embeddings().weight)  # type: ignore[arg-type]
         self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
 
@@ -262,8 +273,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         Args:
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the encoder takes them.
             word_ids: `(batch, tokens)`, the word of each token from 0, negative for tokens of none; by default read off
-                the tokens (needs `input_ids`, and a tokenizer given when the model was made). `(batch, sentences, tokens)`
-                for several sentences in a row, each with a tree of its own.
+                the tokens (needs `input_ids`, and a tokenizer given when the model was made). Words that are given (those
+                of a treebank) may be others: pass them ([`encode_words`]). `(batch, sentences, tokens)` for several
+                sentences in a row, each with a tree of its own.
             heads: `(batch, n)` or `(batch, sentences, n)`, gold trees to learn from: of each word 0 (ROOT) or j for the j-th
                 word, -100 where it is not known. Columns beyond the last word may be there, with -100. Without a `task_loss`,
                 they alone are learned from.
@@ -290,6 +302,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             )
         if word_ids is None:
             word_ids = self.find_words(input_ids, attention_mask)
+            if heads is not None:
+                check_heads(word_ids, heads)
         words, num_words = self._pool(encoded.last_hidden_state, word_ids)
         decoder_words = words
         if self.config.decoder_input == "embeddings":
@@ -340,6 +354,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
         (It puts the outputs of all replicas together, which must then be of one size.)
         """
+        assert self.config.word_pooling is not None  # since the model was made
         words, num_words = pool_words(tokens, word_ids, self.config.word_pooling)
         if getattr(self, "_is_replica", False):
             words = nn.functional.pad(words, (0, 0, 0, tokens.shape[1] - words.shape[-2]))
@@ -351,7 +366,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         return encoders.longest_text(self.encoder)
 
     def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
-        """The word of each token, `(batch, tokens)`, -1 for tokens of none, read off the tokens."""
+        """The word of each token, `(batch, tokens)`, read off the tokens; -1 for tokens of none, -2 for white space."""
         unset = sees_values() and bool((self.token_kinds[:1] == UNSET).all())
         if input_ids is None or unset:
             why = "only `inputs_embeds` were passed" if input_ids is None else "the model was made without a tokenizer"
