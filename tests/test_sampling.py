@@ -53,7 +53,7 @@ def test_the_reference_sampler_follows_the_distribution(tree):
 @pytest.mark.parametrize("sampler", ["kernels", "reference"])
 @pytest.mark.parametrize("seed", range(3))
 def test_samples_of_peaked_scores_follow_the_distribution(tree, sampler, seed):
-    """Arcs that lead to each other nearly always, ROOT seldom chosen: where words hang from what was put back, and are moved."""
+    """Arcs that lead to each other nearly always, ROOT seldom chosen: words hang from what was put back, and move."""
     scores = torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(seed)) * 3
     scores[0, 0, 2] = scores[0, 1, 1] = scores[0, 3, 5] = scores[0, 4, 4] = 12.0
     scores[0, :, 0] -= 6.0

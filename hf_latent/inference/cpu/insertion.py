@@ -1,4 +1,4 @@
-"""Non-projective trees drawn by putting the eliminated words back, one at a time, compiled. See `reference.matrix_tree.sample`."""
+"""Non-projective trees drawn by putting the eliminated words back, compiled. See `reference.matrix_tree.sample`."""
 
 import numpy as np
 
