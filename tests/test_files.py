@@ -207,6 +207,7 @@ def test_tables_of_examples(example, tmp_path, name, content):
         ("a.tsv", b"\n \n\t\n", r"a\.tsv is empty"),
         ("a.tsv", gzip.compress(b"a\t1\n" * 999)[:-9], r"a\.tsv, after line \d+: the compressed data is damaged"),
     ],
+    ids=range(8),
 )
 def test_tables_that_cannot_be_read(example, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)

@@ -1,45 +1,15 @@
-"""Compiled code and threads: what is cached on disk, and that processes and threads do not get into each other's way."""
+"""Compiled code and threads: processes and threads do not get into each other's way."""
 
 import multiprocessing
 import os
-import subprocess
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from hf_latent import DependencyTree
-from hf_latent.inference.cpu import compiling, kernels
 
 TREE = DependencyTree(single_root=True)
-
-
-def test_a_kernel_is_out_of_date_when_a_file_that_it_calls_is_another():
-    names = {name for name, _, _ in compiling._SOURCES}
-    assert {"eisner.py", "arborescence.py", "active_set.py"} <= names
-    cache_file = kernels.sparsemap.dispatcher._cache._cache_file
-    assert cache_file._source_stamp is compiling._SOURCES
-    TREE.sparsemap(torch.randn(1, 3, 4))
-    assert cache_file._load_index()  # written, and accepted back with this stamp
-    cache_file._source_stamp = (*compiling._SOURCES[:-1], ("eisner.py", 0.0, 0))
-    try:
-        assert not cache_file._load_index()
-    finally:
-        cache_file._source_stamp = compiling._SOURCES
-
-
-def test_without_a_place_for_a_cache_it_still_runs(tmp_path):
-    """A read-only installation: Numba finds no place for its files."""
-    script = (
-        "from numba.core import caching\n"
-        "caching.CacheImpl._locator_classes = []\n"
-        "import torch, hf_latent\n"
-        "print(hf_latent.DependencyTree().argmax(torch.tensor([[[1.0, 0.0]]])).tolist())"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert run.stdout.strip() == "[[[1.0, 0.0]]]", run.stderr
 
 
 def large_batch() -> torch.Tensor:
@@ -146,25 +116,3 @@ def test_datasets_map_in_two_processes():
     mapped = datasets.Dataset.from_dict({"seed": list(range(6))}).map(_best_heads, num_proc=2)
     for example in mapped:
         assert example["heads"] == _best_heads(example)["heads"]
-
-
-def test_the_first_call_says_what_it_waits_for(caplog):
-    waiting = threading.Event()
-
-    def slow_to_compile() -> int:
-        return 3
-
-    kernel = compiling.Kernel(slow_to_compile)
-
-    class Slow:
-        _cache = kernel.dispatcher._cache
-        py_func = slow_to_compile
-
-        def __call__(self):
-            assert waiting.wait(10)
-            return 3
-
-    kernel.dispatcher = Slow()
-    kernel._say_what_it_waits_for, said = lambda: (said(), waiting.set()), kernel._say_what_it_waits_for
-    assert kernel() == 3
-    assert "Compiling slow to compile for this processor" in caplog.text

@@ -379,6 +379,19 @@ def test_a_model_of_a_newer_format(model, tmp_path):
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("options", [None, {"num_steps": 2}, {"step_size": 0.3}])
+def test_models_of_format_1_go_on_with_their_step_size(tiny_bert, wordpiece, tmp_path, options):
+    model = LatentTreeModel.from_encoder(tiny_bert, wordpiece, estimator="spigot_ce", estimator_options=options)
+    assert model.tree.estimator.step_size == (options or {}).get("step_size", 0.1)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format_version": 1}))
+    loaded = LatentTreeModel.from_pretrained(tmp_path)
+    assert loaded.tree.estimator.step_size == (options or {}).get("step_size", 1.0)
+    loaded.save_pretrained(tmp_path)
+    assert LatentTreeModel.from_pretrained(tmp_path).tree.estimator == loaded.tree.estimator
+
+
 def test_another_estimator_when_it_is_loaded(tiny_bert, wordpiece, tmp_path):
     options = {"estimator": "spigot", "estimator_options": {"step_size": 0.3}}
     model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, **options)

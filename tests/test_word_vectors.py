@@ -117,6 +117,7 @@ def test_lines_that_are_wrong_can_be_passed_over(file):
         (b"\xef\xbb\xbf", "holds no line|line 1"),
         (b"x" * (2**24 + 1), "line 1: longer than 16 MiB"),
     ],
+    ids=range(6),
 )
 def test_files_that_are_none(file, content, message):
     with pytest.raises(ValueError, match=rf"v\.txt.*{message}"):

@@ -26,15 +26,27 @@ def describe(value: object) -> str:
     return repr(value)
 
 
-def check_floating(scores: object, shape: str, dims: int) -> Tensor:
+def check_floating(scores: object, shape: str, dims: int, name: str = "scores") -> Tensor:
     """`scores` itself, if it is a floating-point tensor with `dims` dimensions; `shape` is how to call them."""
     if not isinstance(scores, Tensor):
-        raise TypeError(f"`scores` must be a torch.Tensor of shape {shape}, got {describe(scores)}.")
+        raise TypeError(f"`{name}` must be a torch.Tensor of shape {shape}, got {describe(scores)}.")
     if not scores.is_floating_point():
-        raise TypeError(f"`scores` must be floating point, got {describe(scores)}. Convert them with `scores.float()`.")
+        raise TypeError(f"`{name}` must be floating point, got {describe(scores)}. Convert them with `{name}.float()`.")
+    if scores.layout != torch.strided:
+        raise TypeError(f"`{name}` must be dense, got {describe(scores)} with layout {scores.layout}. Use `{name}.to_dense()`.")
     if scores.dim() != dims:
-        raise ValueError(f"`scores` must have shape {shape}, got {describe(scores)}.")
+        raise ValueError(f"`{name}` must have shape {shape}, got {describe(scores)}.")
     return scores
+
+
+def check_like(value: Tensor, shape: tuple[int, ...], like: Tensor, name: str, dtype: torch.dtype | None = None) -> None:
+    """Raises unless `value` has this shape and dtype (if None, a floating-point one), on the device of `like`."""
+    if value.dtype != dtype if dtype else not value.is_floating_point():
+        raise TypeError(f"`{name}` must be {str(dtype or 'floating point').removeprefix('torch.')}, got {describe(value)}.")
+    if value.shape != shape:
+        raise ValueError(f"`{name}` must have shape {tuple(shape)}, got {describe(value)}.")
+    if value.device != like.device or value.layout != torch.strided:
+        raise ValueError(f"`{name}` must be dense and on {like.device}, got it on {value.device}, {value.layout}.")
 
 
 def in_reach(scores: Tensor, positions: Tensor) -> Tensor:

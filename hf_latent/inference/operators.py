@@ -7,7 +7,8 @@ whatever comes in.
 
 Each operation is a custom operator of torch (`torch.ops.hf_latent.…`), so that `torch.compile` and whatever else traces a
 model sees one opaque step. Compiled kernels answer on the CPU, the reference everywhere else. What can be told from
-shapes and dtypes is checked before the operator is called, values within it.
+shapes and dtypes is checked before the operator is called (so that tracing a model shows it), and again within it, as anybody
+may call one; values are checked within it alone.
 """
 
 from typing import Any
@@ -23,6 +24,7 @@ from hf_latent.inference.checks import (
     check_finite,
     check_floating,
     check_lengths,
+    check_like,
     check_range,
     check_start,
     checked_values,
@@ -47,17 +49,27 @@ def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor
         TypeError: scores that are no floating-point tensor, lengths that are not integers.
         ValueError: scores not of shape `(batch, n, n + 1)`, lengths not of shape `(batch,)`.
     """
-    scores = check_floating(scores, "(batch, n, n + 1)", 3)
-    if scores.shape[2] != scores.shape[1] + 1:
-        raise ValueError(
-            f"`scores` must have shape (batch, n, n + 1): a row for each word, a column for ROOT (first) and each word as a "
-            f"head; got {describe(scores)}. `hf_latent.structures.conversions` turns other layouts into this one."
-        )
+    scores, lengths = _shaped(scores, lengths)
     if sees_values() and forward_ad.unpack_dual(scores).tangent is not None:
         # torch's operators in Python have backward derivatives only, and would give 0 here.
         raise NotImplementedError(
             "Trees have no forward-mode derivatives (`torch.func.jvp`, `torch.autograd.forward_ad`): use `backward()` or "
             "`torch.autograd.grad`."
+        )
+    if sees_values() and torch.func.debug_unwrap(scores) is not scores:
+        raise NotImplementedError(
+            "Trees cannot be transformed by `torch.func` (`grad`, `vjp`, `jacrev`, `hessian`, `vmap`): use `backward()`, "
+            "`torch.autograd.grad` or `torch.autograd.functional`, and put what would be mapped over into the batch."
+        )
+    return scores, lengths
+
+
+def _shaped(scores: object, lengths: object, name: str = "scores") -> tuple[Tensor, Tensor | None]:
+    scores = check_floating(scores, "(batch, n, n + 1)", 3, name)
+    if scores.shape[2] != scores.shape[1] + 1:
+        raise ValueError(
+            f"`{name}` must have shape (batch, n, n + 1): a row for each word, a column for ROOT (first) and each word as a "
+            f"head; got {describe(scores)}. `hf_latent.structures.conversions` turns other layouts into this one."
         )
     return scores, None if lengths is None else check_lengths(lengths, scores.shape[0], scores.device)
 
@@ -164,7 +176,9 @@ def tree_sparsemap_solution(
 def tree_projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
     """The projection of `targets`, begun at the trees `start`; no gradient."""
     targets, lengths = check_shapes(targets, lengths)
-    return _projection_from(targets.detach(), check_start(start, targets).detach(), lengths, projective, single_root)
+    return _projection_from(
+        targets.detach(), check_start(start, targets).detach().to(targets.dtype), lengths, projective, single_root
+    )
 
 
 def tree_projection_nearby(
@@ -191,7 +205,7 @@ def _checked_sparsemap(
     tol = active_set.check_stopping(tol, max_iter, scores)
     scores, lengths = check_shapes(scores, lengths)
     if start is not None:
-        start = check_start(start, scores).detach()
+        start = check_start(start, scores).detach().to(scores.dtype)
     return _sparsemap(scores, lengths, start, projective, single_root, tol, max_iter)
 
 
@@ -216,6 +230,7 @@ def _arcs(heads: Tensor, dtype: torch.dtype) -> Tensor:
 
 @torch.library.custom_op("hf_latent::tree_argmax", mutates_args=())
 def _argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    scores, lengths = _shaped(scores, lengths)
     if _has_kernels(scores):
         return batch.argmax(scores, lengths, (projective, single_root))
     lengths = _check_values(scores, lengths, projective, single_root)
@@ -224,6 +239,7 @@ def _argmax(scores: Tensor, lengths: Tensor | None, projective: bool, single_roo
 
 @torch.library.custom_op("hf_latent::tree_log_partition", mutates_args=())
 def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    scores, lengths = _shaped(scores, lengths)
     if _has_kernels(scores):
         value = batch.log_partition(scores, lengths, (projective, single_root))
     else:
@@ -238,6 +254,7 @@ def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: boo
 
 @torch.library.custom_op("hf_latent::tree_marginals", mutates_args=())
 def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    scores, lengths = _shaped(scores, lengths)
     if _has_kernels(scores):
         return batch.marginals(scores, lengths, (projective, single_root))
     lengths = _check_values(scores, lengths, projective, single_root)
@@ -246,6 +263,8 @@ def _marginals(scores: Tensor, lengths: Tensor | None, projective: bool, single_
 
 @torch.library.custom_op("hf_latent::tree_marginals_vjp", mutates_args=())
 def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, projective: bool, single_root: bool) -> Tensor:
+    scores, lengths = _shaped(scores, lengths)
+    check_like(grad, scores.shape, scores, "grad")
     if _has_kernels(scores):
         return batch.marginals_derivative(scores, lengths, grad, (projective, single_root))
     lengths = full_lengths(lengths, scores)
@@ -254,6 +273,8 @@ def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, project
 
 @torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
 def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
+    scores, lengths = _shaped(scores, lengths)
+    check_like(seeds, (*seeds.shape[:1], len(scores)), scores, "seeds", torch.int64)
     if _has_kernels(scores):
         heads = batch.sample(scores, lengths, seeds, (projective, single_root))
     else:
@@ -268,6 +289,8 @@ def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, s
 
 @torch.library.custom_op("hf_latent::tree_top_k", mutates_args=())
 def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
+    scores, lengths = _shaped(scores, lengths)
+    check_count("k", k)
     lengths = _check_values(scores, lengths, projective, single_root)
     kind = projective, single_root
 
@@ -298,6 +321,10 @@ def _sparsemap(
     max_iter: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The projection; the heads, weights and numbers (in each row) of the trees it is made of; its gap, and if it converged."""
+    scores, lengths = _shaped(scores, lengths)
+    tol = active_set.check_stopping(tol, max_iter, scores)
+    if start is not None:
+        check_like(start, scores.shape, scores, "start")
     if _has_kernels(scores):
         solution = batch.sparsemap(scores, lengths, start, (projective, single_root), tol, max_iter)
     else:
@@ -332,6 +359,8 @@ def _(
 
 @torch.library.custom_op("hf_latent::tree_projection_from", mutates_args=())
 def _projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    targets, lengths = _shaped(targets, lengths, "targets")
+    check_like(start, targets.shape, targets, "start")
     if _has_kernels(targets):
         limits = active_set.STEP_TOLERANCE, active_set.STEP_POINTS
         return batch.sparsemap(targets, lengths, start, (projective, single_root), *limits)[0]
@@ -341,6 +370,8 @@ def _projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None, pro
 
 @torch.library.custom_op("hf_latent::tree_projection_nearby", mutates_args=())
 def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+    scores, lengths = _shaped(scores, lengths)
+    check_like(targets, scores.shape, scores, "targets")
     point, found = torch.empty_like(scores), torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     if _has_kernels(scores):
         check_finite(targets, arc_mask(full_lengths(lengths, scores), scores.shape[1]), "targets")
@@ -356,6 +387,18 @@ def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, 
 
 @torch.library.custom_op("hf_latent::tree_sparsemap_vjp", mutates_args=())
 def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    grad, lengths = _shaped(grad, lengths, "grad")
+    size, n = grad.shape[:2]
+    check_range(full_lengths(lengths, grad), n)
+    check_like(heads, (*heads.shape[:1], n), grad, "heads", torch.int64)
+    check_like(weights, heads.shape[:1], grad, "weights", torch.float64)
+    check_like(counts, (size,), grad, "counts", torch.int64)
+    if (counts < 0).any() or counts.sum() != len(heads):
+        raise ValueError(
+            f"`counts` must say how many of the {len(heads)} trees in `heads` each row has, got a sum of {int(counts.sum())}."
+        )
+    if heads.numel() and not (heads.amin() >= -1 and heads.amax() <= n):
+        raise ValueError(f"`heads` must lie between -1 (no word) and {n}, got some from {heads.min()} to {heads.max()}.")
     if _has_kernels(grad):
         return batch.sparsemap_derivative(grad, lengths, heads, weights, counts)
     vertices, shares = _unpacked(heads, weights, counts)

@@ -23,5 +23,6 @@ def uniforms(seeds: Tensor, count: int) -> Tensor:
 
 def draw_seeds(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Seeds from a generator (of whatever device), int64 on `device`."""
-    source = generator.device if generator is not None else torch.device("cpu")
-    return torch.randint(2**62, shape, generator=generator, device=source).to(device)
+    if generator is None:  # not passed on as None, which a compiled graph with sizes that change does not take
+        return torch.randint(2**62, shape).to(device)
+    return torch.randint(2**62, shape, generator=generator, device=generator.device).to(device)

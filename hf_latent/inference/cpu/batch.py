@@ -35,7 +35,7 @@ class Batch:
             self.sizes = np.full(count, n)
             self.order = np.arange(count)
         else:
-            self.sizes = lengths.contiguous().numpy()
+            self.sizes = lengths.numpy().copy()  # kernels rely on them: nobody may change them meanwhile
             check_range(lengths, n)
             self.order = np.argsort(-self.sizes, kind="stable")
 
@@ -96,7 +96,7 @@ class Batch:
 
 def _array(tensor: Tensor) -> np.ndarray:
     """In order, and in float32 where it is less. Without a copy where that can be: new memory costs as much as inference."""
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_neg()
     return (tensor if tensor.dtype in KERNEL_DTYPES else tensor.float()).contiguous().numpy()
 
 
@@ -154,7 +154,7 @@ def marginals(scores: Tensor, lengths: Tensor | None, kind: Kind) -> Tensor:
 def marginals_derivative(scores: Tensor, lengths: Tensor | None, direction: Tensor, kind: Kind) -> Tensor:
     """The derivative of the marginals along `direction (batch, n, n + 1)`."""
     batch = Batch(scores, lengths)
-    directions, out = _array(direction), np.zeros_like(batch.values)
+    directions, out = _array(direction.to(scores.dtype)), np.zeros_like(batch.values)
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals_derivative", first, kind)
@@ -244,7 +244,7 @@ def projection_nearby(
 ) -> tuple[Tensor, Tensor]:
     """The projections of `targets`, which lie near the marginals of the scores, and which rows have one `(batch,)`."""
     batch = Batch(scores, lengths)
-    aims, point = _array(targets), np.zeros_like(batch.values)
+    aims, point = _array(targets.to(scores.dtype)), np.zeros_like(batch.values)
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals", first, kind)

@@ -71,9 +71,11 @@ class Kernel:
         try:
             return self.dispatcher(*arguments)
         except SystemError as error:
-            if error.__cause__ is None:
-                raise
-            raise error.__cause__ from None  # of the handler of a signal, run while Numba handed over the results
+            # Of the handler of a signal, such as Ctrl-C, which was run while Numba handed over the results.
+            cause: BaseException = error
+            while isinstance(cause, SystemError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise cause from None
 
 
 class KernelCache(NullCache):

@@ -9,6 +9,8 @@ from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
 FORMAT_VERSION = 2
+# The estimators of which η was 1 in format 1 where nothing was said of it.
+STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 
 
 @strict
@@ -76,6 +78,8 @@ class LatentTreeConfig(PreTrainedConfig):
                 f"This model was saved by a newer hf_latent (format {self.format_version}; this one reads up to "
                 f"{FORMAT_VERSION}). Upgrade: pip install --upgrade hf_latent."
             )
+        if self.format_version == 1 and self.estimator in STEP_SIZE_1:
+            self.estimator_options = {"step_size": 1.0, **(self.estimator_options or {})}
         super().__post_init__(**kwargs)
         if self.output_attentions and self._attn_implementation is None:  # type: ignore[has-type]
             self._attn_implementation = "eager"  # the others have no attentions to return
