@@ -86,7 +86,7 @@ def inputs_of(model_class, tokenizer, heads: bool, labels: bool) -> dict[str, to
     pairs = model_class is LatentTreeForPairClassification
     inputs = dict(tokenizer(TEXTS, [text[::-1] for text in TEXTS][::-1] if pairs else None, padding=True, return_tensors="pt"))
     if labels and model_class is LatentTreeForTokenClassification:
-        inputs["labels"] = torch.ones_like(inputs["input_ids"])
+        inputs["labels"] = torch.ones_like(inputs["input_ids"]).masked_fill(inputs["attention_mask"] == 0, -100)
     elif labels:
         inputs["labels"] = torch.tensor([0, 1, 1, 0])
     if heads:

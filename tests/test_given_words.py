@@ -305,11 +305,16 @@ def test_which_heads_are_of_other_words(heads, wrong):
         check_heads(word_ids, torch.tensor([heads]))
 
 
+NAMES = {0: "O", 1: "B-LOC", 2: "I-LOC"}
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([-100, 1, -100, -100, 0, 2, -100], None),
         ([-100, 1, 1, -100, 0, 2, -100], None),  # at all tokens of a word
+        ([-100, 1, 2, -100, 0, 2, -100], None),  # the same of a span
+        ([-100, 2, 1, -100, 0, 2, -100], "token 2 has a label and opens no word"),
         ([-100] * 7, None),
         ([-100, 1, 0, -100, 0, 2, -100], "token 2 has a label and opens no word"),
         ([-100, 1, -100, 1, 0, 2, -100], "token 3 has a label and opens no word"),
@@ -321,10 +326,10 @@ def test_which_heads_are_of_other_words(heads, wrong):
 def test_which_token_labels_are_of_other_words(labels, message):
     word_ids = torch.tensor([[-1, 0, 0, -2, 1, 2, -1]])
     if message is None:
-        check_token_labels(word_ids, torch.tensor([labels]))
+        check_token_labels(word_ids, torch.tensor([labels]), NAMES)
     else:
         with pytest.raises(ValueError, match=message):
-            check_token_labels(word_ids, torch.tensor([labels]))
+            check_token_labels(word_ids, torch.tensor([labels]), NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +360,7 @@ def test_a_treebank_whose_words_are_forgotten_is_an_error_in_just_those_sentence
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=0, num_attention_heads=1)
     base = LatentTreeModel.from_encoder(BertModel(config), tokenizer, estimator="marginals")
     collator, stock = DataCollatorForLatentTrees(tokenizer), DataCollatorForTokenClassification(tokenizer)
-    different = 0
+    different, tags = 0, {tag: f"{tag}" for tag in range(7)}
     for words, heads in treebank:
         row = encode_words(tokenizer, words, heads, labels=[place % 7 for place in range(len(words))])
         batch = collator([row])
@@ -364,9 +369,9 @@ def test_a_treebank_whose_words_are_forgotten_is_an_error_in_just_those_sentence
         differs = int(found.max()) + 1 != len(words)
         different += differs
         labels = stock([{name: row[name] for name in ("input_ids", "attention_mask", "labels")}])["labels"]
-        for check, own in ((check_heads, batch["heads"]), (check_token_labels, labels)):
+        for check, own in ((check_heads, (batch["heads"],)), (check_token_labels, (labels, tags))):
             try:
-                check(found, own)
+                check(found, *own)
             except ValueError:
                 assert differs, words
             else:

@@ -1,5 +1,8 @@
 """Words that are given, such as those of a treebank, are not always those that can be read off their tokens."""
 
+import re
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -34,11 +37,11 @@ def check_heads(word_ids: Tensor, heads: Tensor) -> None:
         )
 
 
-def check_token_labels(word_ids: Tensor, labels: Tensor) -> None:
+def check_token_labels(word_ids: Tensor, labels: Tensor, names: Mapping[int, str]) -> None:
     """Raises where token labels `(batch, tokens)` are not of the words `(batch, tokens)` that were read off the tokens.
 
-    In a row with labels, each word has one at its first token; its other tokens have none, or the same; tokens of no word have
-    none. (Who knows the labels of some words only passes `word_ids`.)
+    In a row with labels, each word has one at its first token; its other tokens have none, the same, or, of a "B-X" by the
+    `names`, "I-X"; tokens of no word have none. (Who knows the labels of some words only passes `word_ids`.)
     """
     if not sees_values() or not word_ids.numel() or labels.shape != word_ids.shape:
         return
@@ -48,8 +51,11 @@ def check_token_labels(word_ids: Tensor, labels: Tensor) -> None:
     place = torch.arange(word_ids.shape[1], device=word_ids.device).expand_as(word_ids)
     of_first = labels.gather(1, place.where(opens, 0).cummax(1).values)
     labelled = labels != IGNORED
+    numbers = {name: number for number, name in names.items()}
+    goes_on = [numbers.get(re.sub("^B-", "I-", names[number]), number) for number in sorted(names)]
+    inside = torch.tensor(goes_on, device=labels.device)[of_first.clamp(0, len(names) - 1)]
     unlabelled = opens & ~labelled & labelled.any(1, keepdim=True)
-    wrong = unlabelled | (labelled & ((word_ids < 0) | (labels != of_first)))
+    wrong = unlabelled | (labelled & ((word_ids < 0) | ((labels != of_first) & (labels != inside))))
     if wrong.any():
         row, token = wrong.nonzero()[0].tolist()
         found = "opens a word and has no label" if unlabelled[row, token] else "has a label and opens no word"

@@ -151,7 +151,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         if labels is not None:
             losses = self.example_losses(logits, labels, self.config)
             if self.labels_tokens and not were_given:
-                check_token_labels(own_word_ids, labels)
+                check_token_labels(own_word_ids, labels, self.config.id2label)
             if output.latent_loss is not None:
                 losses = losses + output.latent_loss
             loss = self.mean_loss(losses, labels, num_items_in_batch)
