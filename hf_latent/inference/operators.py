@@ -274,7 +274,7 @@ def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, project
 @torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
 def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
     scores, lengths = _shaped(scores, lengths)
-    check_like(seeds, (*seeds.shape[:1], len(scores)), scores, "seeds", torch.int64)
+    check_like(seeds, (None, len(scores)), scores, "seeds", torch.int64)
     if _has_kernels(scores):
         heads = batch.sample(scores, lengths, seeds, (projective, single_root))
     else:
@@ -390,8 +390,8 @@ def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights:
     grad, lengths = _shaped(grad, lengths, "grad")
     size, n = grad.shape[:2]
     check_range(full_lengths(lengths, grad), n)
-    check_like(heads, (*heads.shape[:1], n), grad, "heads", torch.int64)
-    check_like(weights, heads.shape[:1], grad, "weights", torch.float64)
+    check_like(heads, (None, n), grad, "heads", torch.int64)
+    check_like(weights, (len(heads),), grad, "weights", torch.float64)
     check_like(counts, (size,), grad, "counts", torch.int64)
     if (counts < 0).any() or counts.sum() != len(heads):
         raise ValueError(
