@@ -192,7 +192,7 @@ for turn in range(int(sys.argv[3])):
         getattr(OPERATORS, name)(**right)
         done += 1
     except (ValueError, TypeError) as error:
-        assert any(f"`{argument}" in str(error) for argument in [*right, "scores"]), (name, error)
+        assert any(f"`{argument}" in str(error) for argument in [*right, "scores", "start"]), (name, error)
         refused += 1
     except (NotImplementedError, RuntimeError) as error:
         # torch's own: a value of another type than the schema has, or tensors without data.

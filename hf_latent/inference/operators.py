@@ -306,7 +306,7 @@ def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root
 
 @_top_k.register_fake
 def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
-    size, n = scores.shape[:2]
+    size, n = _shaped(scores, None)[0].shape[:2]
     return scores.new_empty(size, k, n, n + 1), scores.new_empty(size, k, dtype=at_least_float32(scores.dtype))
 
 
@@ -345,7 +345,7 @@ def _(
     tol: float,
     max_iter: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    size, n = scores.shape[:2]
+    size, n = _shaped(scores, None)[0].shape[:2]
     count = torch.library.get_ctx().new_dynamic_size()
     return (
         _like_the_first(scores),
