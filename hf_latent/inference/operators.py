@@ -249,7 +249,7 @@ def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, sin
 
 @_log_partition.register_fake
 def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    return scores.new_empty(scores.shape[0], dtype=at_least_float32(scores.dtype))
+    return scores.new_empty(_shaped(scores, None)[0].shape[0], dtype=at_least_float32(scores.dtype))
 
 
 @torch.library.custom_op("hf_latent::tree_marginals", mutates_args=())
@@ -274,7 +274,7 @@ def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, project
 @torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
 def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
     scores, lengths = _shaped(scores, lengths)
-    check_like(seeds, (None, len(scores)), scores, "seeds", torch.int64)
+    check_like(seeds, (None, scores.shape[0]), scores, "seeds", torch.int64)
     if _has_kernels(scores):
         heads = batch.sample(scores, lengths, seeds, (projective, single_root))
     else:
@@ -284,6 +284,7 @@ def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: b
 
 @_sample.register_fake
 def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
+    check_like(seeds, (None, scores.shape[0]), scores, "seeds", torch.int64)
     return scores.new_empty(seeds.shape[0], *scores.shape)
 
 
