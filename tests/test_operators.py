@@ -7,7 +7,7 @@ import torch
 from conftest import TREE_ESTIMATORS
 from transformers import BertModel
 
-from hf_latent import DependencyTree, LatentTreeForSequenceClassification
+from hf_latent import Categorical, DependencyTree, LatentTreeForSequenceClassification, get_estimator
 from hf_latent.inference import operators
 from hf_latent.models.bilstm.configuration_bilstm import BiLstmConfig
 from hf_latent.models.bilstm.modeling_bilstm import BiLstmModel
@@ -94,6 +94,96 @@ def test_a_bilstm_model_compiles_around_its_lstm():
     word_ids = torch.arange(6).expand(2, 6).clone()
     inputs = {"input_ids": torch.randint(2, 20, (2, 6)), "word_ids": word_ids, "labels": torch.tensor([0, 1])}
     _agrees_when_compiled(model, fullgraph=False, **inputs)
+
+
+class Choice(torch.nn.Module):
+    """A latent choice between two linear layers: the loss of each example, estimator's included."""
+
+    def __init__(self, structure, estimator, features, parts):
+        super().__init__()
+        self.structure, self.estimator = structure, get_estimator(estimator)
+        self.scores, self.output = torch.nn.Linear(features, parts), torch.nn.Linear(parts, 3)
+
+    def forward(self, inputs, lengths, labels):
+        def loss(choice):
+            logits = self.output(choice).flatten(1, -2).sum(1) if choice.dim() == 3 else self.output(choice)
+            return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+        latent = self.estimator(self.structure, self.scores(inputs), lengths, loss)
+        return loss(latent.value).mean() + latent.loss.mean()
+
+
+def _trains_on_batches_of_many_sizes(model, inputs, backend="aot_eager", fullgraph=True, marked=False):
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend=backend, fullgraph=fullgraph)
+    for some in inputs:
+        lengths = torch.randint(1, some.shape[1] + 1, some.shape[:1]) if some.dim() == 3 else None
+        labels = torch.zeros(len(some), dtype=torch.long)
+        for tensor in (some, lengths, labels) if marked else ():
+            torch._dynamo.mark_dynamic(tensor, 0)
+        compiled(some, lengths, labels).backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("estimator", ["score_function", "perturb_and_map", "perturbed_marginals", "imle", "spigot"])
+def test_a_compiled_model_takes_batches_of_many_sizes(estimator):
+    model = Choice(DependencyTree(), estimator, 6, 5)
+    _trains_on_batches_of_many_sizes(model, [torch.randn(size, 4, 6) for size in (4, 3, 1, 7)])
+
+
+@pytest.mark.parametrize("estimator", ["score_function", "imle", "reinmax"])
+def test_a_compiled_choice_takes_batches_of_many_sizes(estimator):
+    model = Choice(Categorical(), estimator, 6, 4)
+    _trains_on_batches_of_many_sizes(model, [torch.randn(size, 6) for size in (4, 3, 1, 7)])
+
+
+def test_expected_loss_compiles_into_more_than_one_graph():
+    model = Choice(Categorical(), "expected_loss", 6, 4)
+    _trains_on_batches_of_many_sizes(model, [torch.randn(size, 6) for size in (4, 3)], fullgraph=False)
+
+
+def test_sizes_may_be_marked_as_dynamic():
+    model = Choice(DependencyTree(), "score_function", 6, 5)
+    _trains_on_batches_of_many_sizes(model, [torch.randn(size, 4, 6) for size in (4, 3)], marked=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's own compiler needs g++")
+def test_torchs_own_compiler_draws_for_batches_of_many_sizes():
+    model = Choice(DependencyTree(), "score_function", 6, 5)
+    _trains_on_batches_of_many_sizes(model, [torch.randn(size, 4, 6) for size in (4, 3, 7)], "inductor", fullgraph=False)
+
+
+TRANSFORMS = {
+    "grad": lambda function, scores: torch.func.grad(function)(scores),
+    "vjp": lambda function, scores: torch.func.vjp(function, scores),
+    "jacrev": lambda function, scores: torch.func.jacrev(function)(scores),
+    "hessian": lambda function, scores: torch.func.hessian(function)(scores),
+    "vmap": lambda function, scores: torch.func.vmap(function)(scores[None]),
+    "jvp": lambda function, scores: torch.func.jvp(function, (scores,), (scores,)),
+    "jacfwd": lambda function, scores: torch.func.jacfwd(function)(scores),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("name", ["log_partition", "marginals", "sparsemap", "entropy", "argmax", "sample"])
+def test_transforms_of_torch_func_are_refused_by_name(transform, name):
+    with pytest.raises(NotImplementedError, match=r"(?s)`torch\.func.*use `backward\(\)`.*`torch\.autograd\.grad`"):
+        TRANSFORMS[transform](lambda scores: getattr(DependencyTree(), name)(scores).sum(), torch.randn(2, 3, 4))
+
+
+def test_what_is_recommended_instead_of_torch_func():
+    scores = torch.randn(2, 3, 4, dtype=torch.float64)
+    expected = DependencyTree().marginals(scores)
+
+    def log_partition(scores):
+        return DependencyTree().log_partition(scores).sum()
+
+    torch.testing.assert_close(torch.autograd.functional.jacobian(log_partition, scores), expected)
+    torch.testing.assert_close(torch.autograd.functional.vjp(log_partition, scores)[1], expected)
+    hessian = torch.autograd.functional.hessian(log_partition, scores)
+    covariance = torch.autograd.functional.jacobian(DependencyTree().marginals, scores)
+    torch.testing.assert_close(hessian, covariance)
 
 
 def test_a_bad_value_is_named_within_a_compiled_graph():

@@ -39,14 +39,21 @@ def check_floating(scores: object, shape: str, dims: int, name: str = "scores") 
     return scores
 
 
-def check_like(value: Tensor, shape: tuple[int, ...], like: Tensor, name: str, dtype: torch.dtype | None = None) -> None:
-    """Raises unless `value` has this shape and dtype (if None, a floating-point one), on the device of `like`."""
-    if value.dtype != dtype if dtype else not value.is_floating_point():
-        raise TypeError(f"`{name}` must be {str(dtype or 'floating point').removeprefix('torch.')}, got {describe(value)}.")
-    if value.shape != shape:
-        raise ValueError(f"`{name}` must have shape {tuple(shape)}, got {describe(value)}.")
-    if value.device != like.device or value.layout != torch.strided:
-        raise ValueError(f"`{name}` must be dense and on {like.device}, got it on {value.device}, {value.layout}.")
+def check_like(value: object, shape: tuple[int | None, ...], like: Tensor, name: str, dtype: torch.dtype | None = None) -> None:
+    """Raises unless `value` is a tensor on the device of `like`, of this dtype (if None, a floating-point one) and shape.
+
+    Any size will do where `shape` has None.
+    """
+    kind = str(dtype or "floating point").removeprefix("torch.")
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a {kind} tensor, got {describe(value)}.")
+    if (value.dtype != dtype if dtype else not value.is_floating_point()) or value.layout != torch.strided:
+        raise TypeError(f"`{name}` must be {kind} and dense, got {describe(value)} with layout {value.layout}.")
+    if value.dim() != len(shape) or any(size not in (own, None) for own, size in zip(value.shape, shape, strict=True)):
+        named = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"`{name}` must have shape ({named}), got {describe(value)}.")
+    if value.device != like.device:
+        raise ValueError(f"`{name}` must be on {like.device}, got it on {value.device}.")
 
 
 def in_reach(scores: Tensor, positions: Tensor) -> Tensor:

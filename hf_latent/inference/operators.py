@@ -249,7 +249,7 @@ def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, sin
 
 @_log_partition.register_fake
 def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    return scores.new_empty(scores.shape[0], dtype=at_least_float32(scores.dtype))
+    return scores.new_empty(_shaped(scores, None)[0].shape[0], dtype=at_least_float32(scores.dtype))
 
 
 @torch.library.custom_op("hf_latent::tree_marginals", mutates_args=())
@@ -274,7 +274,7 @@ def _marginals_vjp(scores: Tensor, lengths: Tensor | None, grad: Tensor, project
 @torch.library.custom_op("hf_latent::tree_sample", mutates_args=())
 def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
     scores, lengths = _shaped(scores, lengths)
-    check_like(seeds, (*seeds.shape[:1], len(scores)), scores, "seeds", torch.int64)
+    check_like(seeds, (None, scores.shape[0]), scores, "seeds", torch.int64)
     if _has_kernels(scores):
         heads = batch.sample(scores, lengths, seeds, (projective, single_root))
     else:
@@ -284,6 +284,7 @@ def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: b
 
 @_sample.register_fake
 def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
+    check_like(seeds, (None, scores.shape[0]), scores, "seeds", torch.int64)
     return scores.new_empty(seeds.shape[0], *scores.shape)
 
 
@@ -306,7 +307,7 @@ def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root
 
 @_top_k.register_fake
 def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
-    size, n = scores.shape[:2]
+    size, n = _shaped(scores, None)[0].shape[:2]
     return scores.new_empty(size, k, n, n + 1), scores.new_empty(size, k, dtype=at_least_float32(scores.dtype))
 
 
@@ -345,7 +346,7 @@ def _(
     tol: float,
     max_iter: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    size, n = scores.shape[:2]
+    size, n = _shaped(scores, None)[0].shape[:2]
     count = torch.library.get_ctx().new_dynamic_size()
     return (
         _like_the_first(scores),
@@ -390,8 +391,8 @@ def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights:
     grad, lengths = _shaped(grad, lengths, "grad")
     size, n = grad.shape[:2]
     check_range(full_lengths(lengths, grad), n)
-    check_like(heads, (*heads.shape[:1], n), grad, "heads", torch.int64)
-    check_like(weights, heads.shape[:1], grad, "weights", torch.float64)
+    check_like(heads, (None, n), grad, "heads", torch.int64)
+    check_like(weights, (len(heads),), grad, "weights", torch.float64)
     check_like(counts, (size,), grad, "counts", torch.int64)
     if (counts < 0).any() or counts.sum() != len(heads):
         raise ValueError(

@@ -89,7 +89,7 @@ class KernelCache(NullCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = function.__name__
-        self._stamp = (_SOURCES, sys.version, numba.__version__, llvmlite.__version__)
+        self._stamp = _SOURCES
         try:
             self._numbas = CompileResultCacheImpl(function)
             self.folder: Path | None = Path(self._numbas.locator.get_cache_path())
@@ -136,9 +136,10 @@ class KernelCache(NullCache):
                 beside.unlink()
 
     def path(self, signature: Any, codegen: Any) -> Path:
-        """The file for this signature, this processor and this Python."""
+        """The file for this signature, this processor, and this Python and Numba."""
         assert self.folder is not None
-        about = hashlib.sha256(repr((str(signature), codegen.magic_tuple(), sys.abiflags)).encode()).hexdigest()[:16]
+        versions = sys.version, numba.__version__, llvmlite.__version__
+        about = hashlib.sha256(repr((str(signature), codegen.magic_tuple(), versions)).encode()).hexdigest()[:16]
         return self.folder / f"{self._numbas.filename_base}.{about}.nbc"
 
     def _say_what_takes_long(self) -> None:
