@@ -86,12 +86,15 @@ def inputs_of(model_class, tokenizer, heads: bool, labels: bool) -> dict[str, to
     pairs = model_class is LatentTreeForPairClassification
     inputs = dict(tokenizer(TEXTS, [text[::-1] for text in TEXTS][::-1] if pairs else None, padding=True, return_tensors="pt"))
     if labels and model_class is LatentTreeForTokenClassification:
-        inputs["labels"] = torch.ones_like(inputs["input_ids"]).masked_fill(inputs["attention_mask"] == 0, -100)
+        special = torch.isin(inputs["input_ids"], torch.tensor(tokenizer.all_special_ids))
+        inputs["labels"] = torch.ones_like(inputs["input_ids"]).masked_fill(special, -100)
     elif labels:
         inputs["labels"] = torch.tensor([0, 1, 1, 0])
     if heads:
-        inputs["heads"] = torch.full((4, 2, 9) if pairs else (4, 9), -100)
-        inputs["heads"][..., 0] = 0
+        # That of the last word is known.
+        last = torch.tensor([len(text.split()) - 1 for text in TEXTS])
+        last = torch.stack([last, last.flip(0)], dim=1) if pairs else last
+        inputs["heads"] = torch.full((*last.shape, 9), -100).scatter(-1, last[..., None], 0)
     return inputs
 
 
