@@ -3,12 +3,11 @@
 import torch
 from transformers import PreTrainedModel
 
-from hf_latent.models.latent_tree.encoders import encode
+from hf_latent.models.latent_tree.encoders import encode, on_trial
 
 LENGTH = 8
 
 
-@torch.no_grad()
 def looks_ahead(encoder: PreTrainedModel) -> bool:
     """Whether the vectors of tokens depend on what comes after them.
 
@@ -21,16 +20,11 @@ def looks_ahead(encoder: PreTrainedModel) -> bool:
             return True
         device = torch.device("cpu")  # weights that are kept elsewhere come when they are needed
     common, other = _ordinary_tokens(encoder)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        vectors = []
+    vectors = []
+    with on_trial(encoder):
         for last in (common, other):
             input_ids = torch.tensor([[common] * (LENGTH - 1) + [last]], device=device)
             vectors.append(encode(encoder, torch.ones_like(input_ids), input_ids=input_ids).last_hidden_state[:, :-1])
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return not torch.equal(*vectors)
 
 
