@@ -125,9 +125,10 @@ def longest_text(encoder: PreTrainedModel) -> int | None:
     for name, table in (*encoder.named_modules(), *encoder.named_buffers()):
         rows = table if isinstance(table, Tensor) else getattr(table, "weight", None)
         if name.rsplit(".")[-1] in POSITION_TABLES and rows is not None:
+            number = len(rows) if rows.dim() == 2 else table.num_embeddings  # else they are sharded, and not here now
             # RoBERTa and its like leave the positions up to that of the padding unused.
             padding = getattr(table, "padding_idx", None)
-            limits.append(len(rows) - getattr(table, "offset", 0 if padding is None else padding + 1))
+            limits.append(number - getattr(table, "offset", 0 if padding is None else padding + 1))
     if config.model_type in OTHER_LIMITS:
         limits.append(getattr(config, OTHER_LIMITS[config.model_type]))
     # Beyond these, the longest text of a batch would change how positions of all others are told.
