@@ -41,6 +41,7 @@ from hf_latent import (
     TreeStatisticsCallback,
 )
 from hf_latent.models.bilstm import word_tokenizer
+from hf_latent.models.latent_tree.encoders import longest_text
 from hf_latent.trees import parse
 
 SIZES = {"vocab_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
@@ -99,6 +100,15 @@ def test_a_text_that_is_too_long_says_so(model, wordpiece):
             model(**inputs)
     else:
         assert model(**inputs).logits.isfinite().all()
+
+
+def test_positions_are_counted_where_the_weights_are_in_another_process():
+    encoder = BertModel(BertConfig(**SIZES, **LONGEST))
+    assert longest_text(encoder) == 40
+    encoder.embeddings.position_embeddings.weight = torch.nn.Parameter(torch.zeros(50, 32))
+    assert longest_text(encoder) == 50
+    encoder.embeddings.position_embeddings.weight.data = torch.zeros(0)
+    assert longest_text(encoder) == 40
 
 
 TINY = BertConfig(**SIZES, **LONGEST)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_training import TEXTS, trainer_of, with_lora
-from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertModel
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertModel, OPTConfig, OPTModel
 
 from hf_latent import LatentTreeForSequenceClassification
 
@@ -70,6 +70,26 @@ def test_a_quantized_encoder_below_a_parser_that_is_trained(encoder_folder, word
     check_what_is_quantized(loaded)
     batch = wordpiece(TEXTS[:4], padding=True, return_tensors="pt")
     torch.testing.assert_close(loaded(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-3)
+
+
+def test_a_quantized_encoder_is_left_as_it_was(encoder_folder, wordpiece, quantization):
+    """Evaluated on trial, layers of 4 bits would be packed on some processors, and take no gradient any more."""
+    encoder = AutoModel.from_pretrained(encoder_folder, quantization_config=quantization)
+    before = {name: parameter.clone() for name, parameter in encoder.named_parameters()}
+    model = LatentTreeForSequenceClassification.from_encoder(encoder, wordpiece, num_labels=2, estimator="marginals").train()
+    assert all(torch.equal(parameter, before[name]) for name, parameter in encoder.named_parameters())
+    batch = wordpiece(TEXTS[:4], padding=True, return_tensors="pt")
+    model(**batch, labels=torch.tensor([1, 0, 0, 1])).loss.backward()
+    assert model.get_input_embeddings().weight.grad.abs().max() > 0
+
+
+def test_a_quantized_encoder_of_another_size(wordpiece, tmp_path, quantization):
+    sizes = {"hidden_size": 64, "word_embed_proj_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 64}
+    OPTModel(OPTConfig(vocab_size=len(wordpiece), pad_token_id=0, **sizes)).save_pretrained(tmp_path / "opt")
+    encoder = AutoModel.from_pretrained(tmp_path / "opt", quantization_config=quantization)
+    model = LatentTreeForSequenceClassification.from_encoder(encoder, wordpiece, num_labels=2)
+    assert model.config.hidden_size == 32
+    assert model(**wordpiece(TEXTS[:2], padding=True, return_tensors="pt")).logits.isfinite().all()
 
 
 def test_quantized_when_it_is_loaded(encoder_folder, wordpiece, tmp_path, quantization):

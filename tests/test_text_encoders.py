@@ -20,6 +20,8 @@ LIST = Path(hf_latent.__file__).parent / "models" / "latent_tree" / "refused_enc
 REFUSED = re.findall(r"`(.+?)`", "".join(re.findall(r"^\| (`.+?`) \|", LIST.read_text(), flags=re.MULTILINE)))
 KINDS = [kind for kind in text_kinds() if kind not in REFUSED]
 SOME_OTHERS = [
+    # Text parts of larger models, whose classes speak of images as well.
+    *(pytest.param(kind, {}, id=kind) for kind in ("minimax_m3_vl_text", "mistral_large4_text", "molmo2_text")),
     pytest.param("big_bird", {"attention_type": "original_full"}, id="big_bird-full"),
     pytest.param("opt", {"word_embed_proj_dim": 24}, id="opt-projected"),
     pytest.param("llama", {"rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 2.0}}, id="llama-dynamic"),

@@ -1,6 +1,8 @@
 """What stands below the words: any model of transformers that reads text. How it is made, what it must do, how it is called."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -123,9 +125,10 @@ def longest_text(encoder: PreTrainedModel) -> int | None:
     for name, table in (*encoder.named_modules(), *encoder.named_buffers()):
         rows = table if isinstance(table, Tensor) else getattr(table, "weight", None)
         if name.rsplit(".")[-1] in POSITION_TABLES and rows is not None:
+            number = len(rows) if rows.dim() == 2 else table.num_embeddings  # else they are sharded, and not here now
             # RoBERTa and its like leave the positions up to that of the padding unused.
             padding = getattr(table, "padding_idx", None)
-            limits.append(len(rows) - getattr(table, "offset", 0 if padding is None else padding + 1))
+            limits.append(number - getattr(table, "offset", 0 if padding is None else padding + 1))
     if config.model_type in OTHER_LIMITS:
         limits.append(getattr(config, OTHER_LIMITS[config.model_type]))
     # Beyond these, the longest text of a batch would change how positions of all others are told.
@@ -235,11 +238,29 @@ def _reorder(value: Tensor, order: Tensor) -> Tensor:
     return value.gather(1, order.view(*order.shape, *(1,) * (value.dim() - 2)).expand(*order.shape, *value.shape[2:]))
 
 
-@torch.no_grad()
+@contextmanager
+def on_trial(encoder: PreTrainedModel) -> Iterator[None]:
+    """The encoder as it evaluates, without gradients; after it, nothing of it has changed, nor of the random numbers.
+
+    Linear layers that are quantized go on as in training, where they do the same: evaluation packs those of 4 bits for good
+    on some processors, and then no gradient passes through them.
+    """
+    modes = {module: module.training for module in encoder.modules()}
+    for module in modes:
+        module.training = isinstance(module, nn.Linear) and not module.weight.is_floating_point()
+    devices = {parameter.device for parameter in encoder.parameters() if parameter.is_cuda}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def output_size(encoder: PreTrainedModel) -> int | None:
     """The size of what the encoder makes of a token, found on trial: whether padding changes it is found as well.
 
-    None where it cannot be tried: weights that are elsewhere, or quantized.
+    None where it cannot be tried: weights that are elsewhere.
 
     Raises:
         ValueError: an encoder that does not do, and why.
@@ -250,8 +271,7 @@ def output_size(encoder: PreTrainedModel) -> int | None:
         embeddings = encoder.get_input_embeddings().weight
     except (AttributeError, NotImplementedError):
         raise ValueError(f"{refused}it has no table of token embeddings.") from None
-    quantized = getattr(encoder, "hf_quantizer", None) is not None  # some of these cannot be trained once they have evaluated
-    if quantized or any(parameter.is_meta or not parameter.numel() for parameter in encoder.parameters()):
+    if any(parameter.is_meta or not parameter.numel() for parameter in encoder.parameters()):
         return None
     length = min(longest_text(encoder) or 8, 8)
     padding = getattr(encoder.config, "pad_token_id", None)
@@ -261,21 +281,17 @@ def output_size(encoder: PreTrainedModel) -> int | None:
     mask = torch.ones_like(longer)
     mask[:, length - 2 :] = 0
     padded = longer.masked_fill(mask == 0, 0 if padding is None else padding)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
     try:
-        with torch.random.fork_rng([embeddings.device] if embeddings.is_cuda else []):
+        with on_trial(encoder):
             alone = encode(encoder, torch.ones_like(text), input_ids=text).last_hidden_state
             both = torch.cat([padded, longer]), torch.cat([mask, torch.ones_like(mask)])
             in_batch = encode(encoder, both[1], input_ids=both[0]).last_hidden_state[:1, : length - 2]
     except Exception as error:
         raise ValueError(f"{refused}called with tokens alone it raises {type(error).__name__}: {error}") from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if alone.shape[:2] != text.shape:
         raise ValueError(f"{refused}it makes {tuple(alone.shape)} of {tuple(text.shape)} tokens, and not a vector of each.")
     far = torch.linalg.vector_norm((in_batch - alone).float()) / torch.linalg.vector_norm(alone.float())
-    if far > (0.01 if alone.dtype == torch.float32 else 0.1):
+    exact = all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
+    if far > (0.01 if exact else 0.1):
         raise ValueError(f"{refused}padding changes what it makes of a text (by {100 * float(far):.1f} %).")
     return alone.shape[2]

@@ -3,10 +3,11 @@
 import torch
 from transformers import PreTrainedModel
 
+from hf_latent.models.latent_tree.encoders import encode, on_trial
+
 LENGTH = 8
 
 
-@torch.no_grad()
 def looks_ahead(encoder: PreTrainedModel) -> bool:
     """Whether the vectors of tokens depend on what comes after them.
 
@@ -19,17 +20,11 @@ def looks_ahead(encoder: PreTrainedModel) -> bool:
             return True
         device = torch.device("cpu")  # weights that are kept elsewhere come when they are needed
     common, other = _ordinary_tokens(encoder)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        vectors = []
+    vectors = []
+    with on_trial(encoder):
         for last in (common, other):
             input_ids = torch.tensor([[common] * (LENGTH - 1) + [last]], device=device)
-            output = encoder(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), return_dict=True)
-            vectors.append(output.last_hidden_state[:, :-1])
-    finally:
-        for module, training in modes.items():
-            module.training = training
+            vectors.append(encode(encoder, torch.ones_like(input_ids), input_ids=input_ids).last_hidden_state[:, :-1])
     return not torch.equal(*vectors)
 
 
@@ -39,5 +34,5 @@ def _ordinary_tokens(encoder: PreTrainedModel) -> list[int]:
     for name, value in encoder.config.to_dict().items():
         if name.endswith("_token_id") and value is not None:
             special |= set(value) if isinstance(value, list) else {value}
-    known = range(min(encoder.get_input_embeddings().num_embeddings, len(special) + 2))
+    known = range(min(len(encoder.get_input_embeddings().weight), len(special) + 2))
     return sorted(known, key=special.__contains__)[:2]
