@@ -64,7 +64,8 @@ def test_every_example_has_its_own_projection():
     """Theirs took example 0's projection for the whole batch."""
     scores, goal = torch.randn(4, 3, 4, requires_grad=True), torch.rand(4, 3, 4)
     tree = DependencyTree()
-    latent = get_estimator("spigot")(tree, scores, None, lambda value: (value - goal).square().sum((1, 2)))
+    estimator = get_estimator("spigot", step_size=1.0)
+    latent = estimator(tree, scores, None, lambda value: (value - goal).square().sum((1, 2)))
     (gradient,) = torch.autograd.grad(latent.loss.sum(), scores)
     for row in range(4):
         vertex = tree.argmax(scores[row : row + 1])
