@@ -37,6 +37,7 @@ from hf_latent import (
     BiLstmModel,
     LatentTreeConfig,
     LatentTreeForSequenceClassification,
+    LatentTreeForTokenClassification,
     LatentTreeModel,
     TreeStatisticsCallback,
 )
@@ -319,6 +320,18 @@ def test_empty_texts_in_any_mixture(bare, texts):
     torch.testing.assert_close(model(**inputs).logits, alone, rtol=0, atol=1e-5)
     assert [tree.words for tree in parse(model, tokenizer, texts)] == [tuple(text.split()) for text in texts]
     assert len(pipeline("text-classification", model=model, tokenizer=tokenizer)(texts, batch_size=2)) == len(texts)
+
+
+@pytest.mark.parametrize("estimator", ["marginals", "spigot", "score_function"])
+def test_tags_of_texts_without_a_token(bare, estimator):
+    """Their loss is exactly 0, and so are the gradients."""
+    encoder, tokenizer = bare[0].base_model.encoder, bare[1]
+    model = LatentTreeForTokenClassification.from_encoder(encoder, tokenizer, num_labels=2, estimator=estimator).train()
+    inputs = tokenizer(["", ""], padding=True, return_tensors="pt")
+    output = model(**inputs, labels=torch.zeros(inputs["input_ids"].shape, dtype=torch.long))
+    output.loss.backward()
+    assert output.loss == 0
+    assert all(parameter.grad is None or (parameter.grad == 0).all() for parameter in model.parameters())
 
 
 def test_empty_texts_in_the_trainer(bare, tmp_path):

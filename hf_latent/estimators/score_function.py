@@ -96,7 +96,10 @@ class ScoreFunction(Estimator):
         if scores.requires_grad and sees_values():
             # Within the backward pass, and when all of it is done that may call this once more (`torch.utils.checkpoint`),
             # which is to find the average as it was.
-            scores.register_hook(lambda _: state.copy_(after) and None)
+            def move(_: Tensor) -> None:  # what a hook returns would be taken for the gradient
+                state.copy_(after)
+
+            scores.register_hook(move)
         elif torch.is_grad_enabled():  # without, it is such a first call, or nothing is learned
             state.copy_(after)
         return before.nan_to_num(0.0).expand_as(losses)
