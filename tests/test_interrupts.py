@@ -198,7 +198,7 @@ def test_a_process_that_is_interrupted_ends_at_once():
         threading.Timer(0.5, lambda: (print(time.time(), flush=True), os.kill(os.getpid(), signal.SIGINT))).start()
         tree.sparsemap(scores, tol=1e-9)
     """)
-    assert time.time() - float(done.stdout) < 4
+    assert time.time() - float(done.stdout) < 20, "it went on to the end, which takes a minute"
     assert done.returncode == -signal.SIGINT
     assert done.stderr.strip().splitlines()[-1] == "KeyboardInterrupt"
     assert "SystemError" not in done.stderr

@@ -1,4 +1,4 @@
-"""The lowest versions that pyproject.toml allows do work: they are installed beside, and the core of the tests runs on them."""
+"""The lowest versions that pyproject.toml allows do work: installed beside, with the core of the tests run on them."""
 
 import os
 import subprocess

@@ -13,36 +13,45 @@ def sample_heads(weights, paths, pivots, n, lane, single_root, heads, state):  #
     Whatever the weights, in time O(n³) at the most; mostly little more than O(n²), as few arcs lead through other words.
     """
     through = np.zeros(n + 1, np.int64)  # the word through which each word's arc leads
-    below = np.empty(n + 1, np.int8)  # whether a word hangs from the one that is put back: NO, YES or not known
+    below = np.zeros(n + 1, np.bool_)  # whether a word hangs from the one that is put back
     for k in range(1, n + 1):
-        divided = False
-        below[0] = 0
+        moved = False
         for word in range(1, k):
-            below[word] = -1
             if through[word] == k:
                 heads[word - 1], through[word] = k, _detour(weights, paths, pivots, word, k, n, lane, state)
-                below[word], divided = 1, True
-        for word in range(1, k):
-            node = word
-            while divided and below[node] < 0:
-                node = heads[node - 1]
-            found = below[node] if divided else 0
-            node = word
-            while below[node] < 0:
-                below[node] = found
-                node = heads[node - 1]
-        first = 1 if single_root and k > 1 else 0
-        total = 0.0
-        for head in range(first, k):
-            if not below[head]:
-                total += paths[k, head, lane]
+                moved = True
+        first, total = 1 if single_root and k > 1 else 0, pivots[k, lane]
+        if moved:
+            _find_below(heads, k, below)
+            total = 0.0
+            for head in range(first, k):
+                if not below[head]:
+                    total += paths[k, head, lane]
         # With a single root, nothing is left but ROOT where the whole tree hangs from this word.
         point, chosen = random.uniform(state) * total, 0
         for head in range(first, k):
-            if not below[head] and point >= 0.0 and paths[k, head, lane] > 0.0:
+            if not (moved and below[head]) and paths[k, head, lane] > 0.0:
                 chosen = head
                 point -= paths[k, head, lane]
+                if point < 0.0:
+                    break
         heads[k - 1], through[k] = chosen, _detour(weights, paths, pivots, k, chosen, n, lane, state)
+
+
+@part
+def _find_below(heads, k, below):  # type: ignore[no-untyped-def]
+    """Which of the words before k hang from k, into `below`. Time O(k)."""
+    known = np.zeros(k + 1, np.bool_)
+    known[0] = known[k] = below[k] = True
+    for word in range(1, k):
+        node = word
+        while not known[node]:
+            node = heads[node - 1]
+        found = below[node]
+        node = word
+        while not known[node]:
+            known[node], below[node] = True, found
+            node = heads[node - 1]
 
 
 @part
