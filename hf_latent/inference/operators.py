@@ -411,7 +411,7 @@ def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights:
 
 
 def _like_the_first(first: Tensor, *_: Any) -> Tensor:
-    first, _ = _shaped(first, None)
+    first = _shaped(first, None)[0]
     return torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
