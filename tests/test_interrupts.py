@@ -94,7 +94,7 @@ def seconds_of_work(seconds: float) -> float:
     return time.process_time() - start
 
 
-@pytest.mark.parametrize("number_of_threads", [1, 2])
+@pytest.mark.parametrize("number_of_threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_interrupt_comes_within_a_second(interrupted, operation, number_of_threads):
     expected, before = PROJECTIVE.sparsemap(NEARLY_EQUAL[:4, :20, :21]), torch.get_num_threads()
@@ -204,6 +204,7 @@ def test_a_process_that_is_interrupted_ends_at_once():
     assert "SystemError" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_works_that_was_forked_while_others_were_busy():
     """Another thread forks while the main one waits for ours."""

@@ -125,18 +125,19 @@ def _trains_on_batches_of_many_sizes(model, inputs, backend="aot_eager", fullgra
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("estimator", ["score_function", "perturb_and_map", "perturbed_marginals", "imle", "spigot"])
+@pytest.mark.parametrize("estimator", ["score_function", "perturb_and_map", "imle"])
 def test_a_compiled_model_takes_batches_of_many_sizes(estimator):
     model = Choice(DependencyTree(), estimator, 6, 5)
     _trains_on_batches_of_many_sizes(model, [torch.randn(size, 4, 6) for size in (4, 3, 1, 7)])
 
 
-@pytest.mark.parametrize("estimator", ["score_function", "imle", "reinmax"])
+@pytest.mark.parametrize("estimator", ["score_function", "reinmax"])
 def test_a_compiled_choice_takes_batches_of_many_sizes(estimator):
     model = Choice(Categorical(), estimator, 6, 4)
     _trains_on_batches_of_many_sizes(model, [torch.randn(size, 6) for size in (4, 3, 1, 7)])
 
 
+@pytest.mark.slow
 def test_expected_loss_compiles_into_more_than_one_graph():
     model = Choice(Categorical(), "expected_loss", 6, 4)
     _trains_on_batches_of_many_sizes(model, [torch.randn(size, 6) for size in (4, 3)], fullgraph=False)

@@ -249,7 +249,8 @@ def _log_partition(scores: Tensor, lengths: Tensor | None, projective: bool, sin
 
 @_log_partition.register_fake
 def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
-    return scores.new_empty(_shaped(scores, None)[0].shape[0], dtype=at_least_float32(scores.dtype))
+    scores, _ = _shaped(scores, None)
+    return scores.new_empty(scores.shape[0], dtype=at_least_float32(scores.dtype))
 
 
 @torch.library.custom_op("hf_latent::tree_marginals", mutates_args=())
@@ -284,6 +285,7 @@ def _sample(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: b
 
 @_sample.register_fake
 def _(scores: Tensor, lengths: Tensor | None, seeds: Tensor, projective: bool, single_root: bool) -> Tensor:
+    scores, _ = _shaped(scores, None)
     check_like(seeds, (None, scores.shape[0]), scores, "seeds", torch.int64)
     return scores.new_empty(seeds.shape[0], *scores.shape)
 
@@ -307,7 +309,8 @@ def _top_k(scores: Tensor, lengths: Tensor | None, projective: bool, single_root
 
 @_top_k.register_fake
 def _(scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool, k: int) -> tuple[Tensor, Tensor]:
-    size, n = _shaped(scores, None)[0].shape[:2]
+    scores, _ = _shaped(scores, None)
+    size, n = scores.shape[:2]
     return scores.new_empty(size, k, n, n + 1), scores.new_empty(size, k, dtype=at_least_float32(scores.dtype))
 
 
@@ -346,7 +349,8 @@ def _(
     tol: float,
     max_iter: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    size, n = _shaped(scores, None)[0].shape[:2]
+    scores, _ = _shaped(scores, None)
+    size, n = scores.shape[:2]
     count = torch.library.get_ctx().new_dynamic_size()
     return (
         _like_the_first(scores),
@@ -407,6 +411,7 @@ def _sparsemap_vjp(grad: Tensor, lengths: Tensor | None, heads: Tensor, weights:
 
 
 def _like_the_first(first: Tensor, *_: Any) -> Tensor:
+    first = _shaped(first, None)[0]
     return torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
