@@ -15,7 +15,7 @@ from tokenizers import decoders as token_decoders
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hf_latent import LatentTreeForPairClassification, LatentTreeModel
-from hf_latent.models.latent_tree.word_boundaries import WHITE_SPACE, token_kinds, word_ids_from_tokens
+from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD, WHITE_SPACE, token_kinds, word_ids_from_tokens
 from hf_latent.trees import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore:The tokens of TokenizersBackend do not show")
@@ -188,7 +188,7 @@ added_tokens = st.lists(
 @given(
     kind=st.sampled_from(KINDS),
     corpus=st.lists(st.sampled_from([*CORPUS, "a film of music", "laugh out loud ha ha", "naïve 日本 film"]), min_size=1),
-    size=st.integers(40, 300),
+    size=st.integers(60, 300),
     added=added_tokens,
     texts=st.lists(st.lists(pieces, max_size=12).map("".join), min_size=1, max_size=6),
 )
@@ -200,6 +200,10 @@ def test_the_words_of_random_tokenizers_are_those_of_the_definition(kind, corpus
         if kind == "metaspace":  # which writes other white space as it writes unknown letters
             text = "".join(" " if character in WHITE_SPACE else character for character in text)
         assert found_words(tokenizer, text, table) == defined_words(tokenizer, kind, text), (text, tokenizer.tokenize(text))
+        if kind in ("wordpiece", "whole words", "unigram") and not added:  # whose own words are of this kind
+            encoded = tokenizer(text, return_tensors="pt")
+            own = [IN_NO_WORD if word is None else word for word in encoded.word_ids(0)]
+            assert word_ids_from_tokens(encoded["input_ids"].long(), None, table)[0].tolist() == own, text
 
 
 # --- What stands in the table

@@ -13,8 +13,13 @@ A word is a run of tokens that nothing divides. What divides:
   RoBERTa) tokens where letters, numbers and other characters meet. (A character that is cut in pieces counts as what most
   characters are that begin so.)
 
-A token is never divided, be there white space in the midst of it. A piece that the vocabulary lacks divides nothing where `▁`
-marks the beginnings of words; elsewhere it is a word.
+A token is never divided, be there white space in the midst of it. (Nor is white space seen that is cut in pieces of which one
+is in a token with other characters.) A piece that the vocabulary lacks divides nothing where `▁` marks the beginnings of words;
+elsewhere it is a word.
+
+One token may have several roles. Padding is told by the attention mask. Where unknown words are written as the beginning or the
+end of a text is, the first or last token of a row is taken for that if the tokenizer puts it there by itself, and for a word
+anywhere else; a warning says so when the table is made.
 
 All of it is in a table over the vocabulary, computed once from the tokenizer and saved with the model.
 """
