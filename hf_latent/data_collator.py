@@ -16,6 +16,7 @@ from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD
 from hf_latent.models.losses import IGNORED
 
 PADDED_BY_TOKENIZER = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask")
+FILLED_WITH = {"word_ids": IN_NO_WORD, "heads": IGNORED, "labels": IGNORED}
 ALIASES = {"label": "labels", "label_ids": "labels"}
 
 
@@ -32,7 +33,8 @@ class DataCollatorForLatentTrees:
         pad_to_multiple_of: of what the number of tokens is to be a multiple.
 
     Raises:
-        ValueError: a feature that only some of the examples have, that is not made of numbers, or that does not fit the tokens.
+        ValueError: a feature that only some of the examples have, that is not made of numbers, or that does not fit the tokens;
+            labels by two names; heads, words or labels of tokens that are no whole numbers (NaN, where a table has gaps).
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -42,9 +44,7 @@ class DataCollatorForLatentTrees:
         columns = _columns(features)
         if "input_ids" not in columns:
             raise ValueError(f"Examples must have 'input_ids', got {', '.join(columns)}. Make them with `encode_words`.")
-        tokens = {
-            name: [_tensor(name, row).tolist() for row in columns.pop(name)] for name in PADDED_BY_TOKENIZER if name in columns
-        }
+        tokens = {name: [_of_tokens(name, row) for row in columns.pop(name)] for name in PADDED_BY_TOKENIZER if name in columns}
         padded = pad_without_fast_tokenizer_warning(
             self.tokenizer, tokens, padding=True, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"
         )
@@ -55,15 +55,14 @@ class DataCollatorForLatentTrees:
                 batch[name] = _padded_heads(rows)
                 continue
             values = [_tensor(name, row) for row in rows]
-            if name == "word_ids":
-                batch[name] = self._padded(name, values, lengths, longest, IN_NO_WORD)
-            elif name == "labels" and any(row.dim() == 1 and not row.is_floating_point() for row in values):
-                batch[name] = self._padded(name, values, lengths, longest, IGNORED)
+            of_tokens = name == "labels" and any(row.dim() == 1 and not row.is_floating_point() for row in values)
+            if name == "word_ids" or of_tokens:
+                batch[name] = self._padded(name, values, lengths, longest)
             else:
                 batch[name] = _stacked(name, values)
         return batch
 
-    def _padded(self, name: str, rows: list[Tensor], lengths: list[int], longest: int, fill: int) -> Tensor:
+    def _padded(self, name: str, rows: list[Tensor], lengths: list[int], longest: int) -> Tensor:
         """`(batch, ..., longest)` from rows that have a value for each token."""
         for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             if row.shape[-1:] != (length,):
@@ -74,14 +73,23 @@ class DataCollatorForLatentTrees:
         on_the_left = self.tokenizer.padding_side == "left"
         missing = [longest - length for length in lengths]
         sides = [(own, 0) if on_the_left else (0, own) for own in missing]
-        return _stacked(name, [pad(row.long(), side, value=fill) for row, side in zip(rows, sides, strict=True)])
+        padded = [pad(_whole(name, row), side, value=FILLED_WITH[name]) for row, side in zip(rows, sides, strict=True)]
+        return _stacked(name, padded)
 
 
 def _columns(features: Sequence[Mapping[str, Any]]) -> dict[str, list]:
     """The values of each feature. (None is no value: `Dataset.from_list` fills in what a row lacks.)"""
-    examples = [
-        {ALIASES.get(name, name): value for name, value in example.items() if value is not None} for example in features
-    ]
+    if isinstance(features, Mapping) or not len(features):
+        raise ValueError(f"`features` must be a list of at least one example, got {features!r:.200}.")
+    examples: list[dict[str, Any]] = []
+    for place, given in enumerate(features):
+        named = [(ALIASES.get(name, name), value) for name, value in given.items() if value is not None]
+        examples.append(dict(named))
+        if len(examples[-1]) < len(named):
+            raise ValueError(
+                f"Example {place} of the batch has labels by two names ({', '.join(ALIASES)} and labels are the same): remove "
+                "the column that is not to be learned."
+            )
     for place, example in enumerate(examples):
         other = sorted(example.keys() ^ examples[0].keys())
         if other:
@@ -104,6 +112,20 @@ def _tensor(name: str, value: Any) -> Tensor:
         ) from None
 
 
+def _of_tokens(name: str, value: Any) -> list:
+    tensor = _tensor(name, value)
+    if tensor.dim() != 1:
+        raise ValueError(f"{name!r} of an example must be a list with a number for each token, got {value!r:.200}.")
+    return tensor.tolist()
+
+
+def _whole(name: str, value: Any) -> Tensor:
+    tensor = _tensor(name, value)
+    if not torch.equal(tensor.long().to(tensor.dtype), tensor):
+        raise ValueError(f"{name!r} must be whole numbers, also where there is none ({FILLED_WITH[name]}), got {value!r:.200}.")
+    return tensor.long()
+
+
 def _stacked(name: str, rows: list[Tensor]) -> Tensor:
     shapes = sorted({tuple(row.shape) for row in rows})
     if len(shapes) > 1:
@@ -113,10 +135,13 @@ def _stacked(name: str, rows: list[Tensor]) -> Tensor:
 
 def _padded_heads(rows: list) -> Tensor:
     """`(batch, n)`, or `(batch, sentences, n)`."""
+    for row in rows:
+        if not hasattr(row, "__len__") or getattr(row, "ndim", 1) == 0:
+            raise ValueError(f"'heads' of an example must be a list with a number for each word, got {row!r:.200}.")
     sentences = [len(row) if len(row) and np.ndim(row[0]) else None for row in rows]
     if len(set(sentences)) > 1:
         raise ValueError("'heads' must be of one sentence in all examples of a batch, or of two in all.")
     if sentences[0] is None:
-        return pad_sequence([_tensor("heads", row).long() for row in rows], batch_first=True, padding_value=IGNORED)
+        return pad_sequence([_whole("heads", row) for row in rows], batch_first=True, padding_value=IGNORED)
     flat = _padded_heads([own for row in rows for own in row])
     return flat.unflatten(0, (len(rows), sentences[0]))

@@ -1,10 +1,9 @@
 """Sentences whose words are given, as a latent-tree model takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD
@@ -35,18 +34,22 @@ def encode_words(
 
     Raises:
         TypeError: words that are not strings.
-        ValueError: a tokenizer that is not a fast one; a word that has no token, and so no vector (left out, it would shift all
-            words after it: mend it, or leave it out with its head and label); heads or labels that do not fit the words.
+        ValueError: a tokenizer that is not a fast one; a `max_length` without room for the tokens that it adds by itself;
+            a word that has no token, and so no vector (left out, it would shift all words after it: mend it, or leave it out
+            with its head and label); heads or labels that do not fit the words.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"`tokenizer` must be a fast one, which tells the words of tokens, got {type(tokenizer).__name__}.")
     if isinstance(words, str):
         raise TypeError(f"`words` must be a list of words, got one string, {words!r}: split it, or call the tokenizer itself.")
+    if not isinstance(words, Iterable):
+        raise TypeError(f"`words` must be a list of words, got {words!r}.")
+    words = list(words)
     if all(isinstance(word, str) for word in words):
         own_heads, own_labels = ([own] if own is not None else None for own in (heads, labels))
         batch = encode_words(tokenizer, [words], own_heads, own_labels, max_length)
         return {name: values[0] for name, values in batch.items()}
-    are_pairs = any(_is_list(own) and len(own) and not isinstance(own[0], str) for own in words)
+    are_pairs = any(_is_list(own) and len(own) and not isinstance(next(iter(own)), str) for own in words)
     examples = [list(own) if are_pairs and _is_list(own) else [own] for own in words]
     for row, example in enumerate(examples):
         _check_words(example, row, 2 if are_pairs else 1)
@@ -54,20 +57,21 @@ def encode_words(
     for row, example in enumerate(examples):
         _check_tokens(example, _word_ids(encoded, row, example))
     if max_length is not None:
+        _check_max_length(max_length, tokenizer.num_special_tokens_to_add(pair=are_pairs))
         encoded = _tokenize(tokenizer, examples, truncation=True, max_length=max_length)
     word_ids = [_word_ids(encoded, row, example) for row, example in enumerate(examples)]
     features: dict[str, list] = {**encoded, "word_ids": [[_from_0(own) for own in found] for found in word_ids]}
     if heads is not None:
-        _check_count("heads", heads, examples)
+        heads = _check_count("heads", heads, examples)
         features["heads"] = []
         for row, (example, found) in enumerate(zip(examples, word_ids, strict=True)):
             given = [heads[row]] if not are_pairs else [None, None] if heads[row] is None else heads[row]
-            _check_count(f"heads[{row}]", given, example)
+            given = _check_count(f"heads[{row}]", given, example)
             features["heads"].append([_heads(*own, row) for own in zip(given, example, found, strict=True)])
     if not are_pairs:
         features |= {name: [own for (own,) in features[name]] for name in ("word_ids", "heads") if name in features}
     if labels is not None:
-        _check_count("labels", labels, examples)
+        labels = _check_count("labels", labels, examples)
         of_words = any(_are_of_words(own) for own in labels)
         if of_words and are_pairs:
             raise ValueError("`labels` of words are for sentences, not for pairs of them: pass one label for each pair.")
@@ -102,9 +106,7 @@ def _from_0(word_ids: list[int]) -> list[int]:
 
 def _heads(heads: Sequence | None, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:
     """The heads of the words that were not cut off."""
-    own = [IGNORED] * len(words) if heads is None else _listed(heads)
-    if len(own) != len(words):
-        raise ValueError(f"`heads` of sentence {row} are {len(own)}, but it has {len(words)} words.")
+    own = _one_a_word("heads", heads, words, row)
     for word, head in enumerate(own):
         if not isinstance(head, Integral) or not (head == IGNORED or 0 <= int(head) <= len(words)):
             raise ValueError(
@@ -119,9 +121,7 @@ def _heads(heads: Sequence | None, words: Sequence[str], word_ids: list[int], ro
 
 def _token_labels(labels: Any, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:
     """The label of each word, at its first token."""
-    own = [IGNORED] * len(words) if labels is None else _listed(labels)
-    if len(own) != len(words):
-        raise ValueError(f"`labels` of sentence {row} are {len(own)}, but it has {len(words)} words.")
+    own = _one_a_word("labels", labels, words, row)
     wrong = [label for label in own if not isinstance(label, Integral)]
     if wrong:
         raise ValueError(f"`labels` of words must be class numbers, but sentence {row} has {wrong[0]!r}. Number the classes.")
@@ -129,22 +129,46 @@ def _token_labels(labels: Any, words: Sequence[str], word_ids: list[int], row: i
     return [IGNORED if word in (IN_NO_WORD, last) else int(own[word]) for last, word in zip(before, word_ids, strict=True)]
 
 
+def _one_a_word(name: str, values: Any, words: Sequence[str], row: int) -> list:
+    if values is None:
+        return [IGNORED] * len(words)
+    if not _is_list(values):
+        raise ValueError(f"`{name}` of sentence {row} must be a list with an entry for each of its words, got {values!r}.")
+    if len(values) != len(words):
+        raise ValueError(f"`{name}` of sentence {row} are {len(values)}, but it has {len(words)} words.")
+    return _listed(values)
+
+
 def _are_of_words(labels: Any) -> bool:
     """Whether they are a list of class numbers; floats are several labels of one sentence."""
-    return np.ndim(labels) > 0 and not any(isinstance(label, float) for label in _listed(labels))
+    return _is_list(labels) and not any(isinstance(label, float) for label in _listed(labels))
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    """Whether it is a list, or what is like one: a tuple, an array or a tensor with a dimension, a column of a table."""
+    return hasattr(value, "__len__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 def _listed(values: Any) -> list:
-    return [value.item() if hasattr(value, "item") else value for value in values]
+    return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
 
-def _check_count(name: str, values: Sequence, examples: Sequence) -> None:
+def _check_count(name: str, values: Any, examples: Sequence) -> list:
+    if not _is_list(values):
+        raise ValueError(f"`{name}` must be a list with an entry for each of {len(examples)} sentences, got {values!r}.")
     if len(values) != len(examples):
         raise ValueError(f"`{name}` must have an entry for each of {len(examples)} sentences, got {len(values)}.")
+    return list(values)
+
+
+def _check_max_length(max_length: Any, added: int) -> None:
+    """Raises where tokenizers would cut nothing, without a word."""
+    shortest = max(added, 1)
+    if not isinstance(max_length, Integral) or max_length < shortest:
+        raise ValueError(
+            f"`max_length` must be a whole number of at least {shortest}, since the tokenizer adds {added} tokens by itself, "
+            f"got {max_length!r}."
+        )
 
 
 def _check_words(example: list, row: int, sentences: int) -> None:

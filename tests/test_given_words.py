@@ -4,6 +4,7 @@ import gzip
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -84,6 +85,21 @@ def test_the_features_of_pairs(wordpiece):
 
 
 @pytest.mark.parametrize(
+    "column",
+    [tuple, np.array, pd.Series, lambda rows: pd.Series(rows, index=range(7, 7 + len(rows))), lambda rows: iter([*rows])],
+    ids=["tuple", "numpy", "pandas", "pandas with other row numbers", "iterator"],
+)
+def test_words_in_columns_of_any_kind(wordpiece, column):
+    assert encode_words(wordpiece, column(WORDS))["word_ids"] == WORD_IDS
+
+
+def test_tables_whose_rows_have_other_numbers(wordpiece):
+    table = pd.DataFrame({"words": [WORDS, ["bad"]], "heads": [HEADS, [0]], "labels": [LABELS, [1]]}, index=[5, 7])
+    expected = encode_words(wordpiece, [WORDS, ["bad"]], [HEADS, [0]], [LABELS, [1]])
+    assert encode_words(wordpiece, table["words"], table["heads"], table["labels"]) == expected
+
+
+@pytest.mark.parametrize(
     ("truncation_side", "max_length", "word_ids", "heads", "labels"),
     [
         ("right", 8, WORD_IDS, HEADS, [-100, 1, 0, -100, -100, 2, -100, -100]),
@@ -120,6 +136,14 @@ def test_what_is_cut_off_is_gone(wordpiece, side, truncation_side, max_length, w
         ([WORDS], {"labels": [0, 1]}, ValueError, "for each of 1 sentences, got 2"),
         ([WORDS], {"heads": [HEADS, HEADS]}, ValueError, "for each of 1 sentences, got 2"),
         ([(WORDS, WORDS)], {"labels": [LABELS]}, ValueError, "one label for each pair"),
+        (None, {}, TypeError, "`words` must be a list of words, got None"),
+        ([WORDS, WORDS], {"labels": [LABELS, 1]}, ValueError, "`labels` of sentence 1 must be a list .* got 1"),
+        ([WORDS], {"heads": [3]}, ValueError, "`heads` of sentence 0 must be a list .* got 3"),
+        ([WORDS], {"labels": 1}, ValueError, "`labels` must be a list with an entry for each of 1 sentences, got 1"),
+        (WORDS, {"max_length": 1}, ValueError, "at least 2, since the tokenizer adds 2 tokens by itself, got 1"),
+        (WORDS, {"max_length": -1}, ValueError, "at least 2, .* got -1"),
+        (WORDS, {"max_length": 4.5}, ValueError, "must be a whole number .* got 4.5"),
+        ([(WORDS, WORDS)], {"max_length": 2}, ValueError, "at least 3, since the tokenizer adds 3 tokens by itself, got 2"),
         ([(WORDS, WORDS)], {"heads": [[HEADS]]}, ValueError, r"`heads\[0\]` must have an entry for each of 2"),
     ],
 )
@@ -193,6 +217,14 @@ def test_a_batch_of_sentences_without_words(wordpiece):
         ({"word_ids": [None, 0, None]}, r"'word_ids' must be numbers, got \[None, 0, None\]"),
         ({"labels": [0, 1]}, r"'labels' of example 1 has shape \(2,\).*Several labels of one example are floats"),
         ({"labels": 1}, r"'labels' of example 1 has shape \(\)"),
+        ({"label": 1}, r"Example 1 of the batch has labels by two names"),
+        ({"label_ids": [-100, 1, -100]}, r"Example 1 of the batch has labels by two names"),
+        ({"heads": [float("nan")]}, r"'heads' must be whole numbers, also where there is none \(-100\), got \[nan\]"),
+        ({"heads": np.array([0.5])}, r"'heads' must be whole numbers"),
+        ({"word_ids": torch.tensor([float("nan"), 0, float("nan")])}, r"'word_ids' must be whole numbers.*\(-1\)"),
+        ({"labels": [-100, 1.5, -100]}, r"'labels' must be whole numbers.*\(-100\)"),
+        ({"heads": 0}, r"'heads' of an example must be a list with a number for each word, got 0"),
+        ({"input_ids": [[2, 8, 3]]}, r"'input_ids' of an example must be a list with a number for each token"),
     ],
 )
 def test_features_that_do_not_fit_each_other(wordpiece, changes, message):
@@ -200,6 +232,20 @@ def test_features_that_do_not_fit_each_other(wordpiece, changes, message):
     rows[1] |= changes
     with pytest.raises(ValueError, match=message):
         DataCollatorForLatentTrees(wordpiece)(rows)
+
+
+@pytest.mark.parametrize("features", [[], {"input_ids": [[2, 3]]}], ids=["none", "columns"])
+def test_what_is_no_list_of_examples(wordpiece, features):
+    with pytest.raises(ValueError, match="`features` must be a list of at least one example, got"):
+        DataCollatorForLatentTrees(wordpiece)(features)
+
+
+def test_whole_numbers_may_be_floats(wordpiece):
+    """As tables with gaps have them."""
+    row = encode_words(wordpiece, WORDS, HEADS)
+    batch = DataCollatorForLatentTrees(wordpiece)([{**row, "heads": np.float64(HEADS)}])
+    assert batch["heads"].dtype == torch.long
+    assert batch["heads"].tolist() == [HEADS]
 
 
 def test_features_that_are_no_numbers(wordpiece):
