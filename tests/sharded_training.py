@@ -60,6 +60,9 @@ def main() -> None:
     if rank == 0:
         torch.save({name: weight.detach().clone() for name, weight in weights.items()}, file)
     if processes > 1:
+        # Gloo's threads give back the tensors of what they have sent, for which they need the interpreter: one that has begun
+        # to shut down makes them abort the process (torch 2.13).
+        dist.barrier()
         dist.destroy_process_group()
 
 
