@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from little_language import CLASSES, WORD_CLASS, Sentence, generate
+from little_language import CLASSES, SEASON, WORD_CLASS, Sentence, generate
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
@@ -31,16 +31,28 @@ from hf_latent.models.bilstm import word_tokenizer
 from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, side_by_side
 
 
-class WordClassEncoder(BiLstmModel):
-    """A BiLSTM over word classes: it sees "adjective noun preposition noun" and never which words they are.
+class SeasonEmbedding(torch.nn.Embedding):
+    """One vector for all words of a season: that of the first of them."""
 
-    So the parser that reads it cannot solve the task by itself and tell the decoder the answer through the shape of a tree;
-    all that it can do for the decoder is to find the arcs. (With an encoder that sees the words, it does just that: the
-    accuracy is as high, and the trees mean nothing.)
+    def __init__(self, config: BiLstmConfig) -> None:
+        super().__init__(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.register_buffer("first_of_season", torch.tensor(config.first_of_season))
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.first_of_season[input_ids])
+
+
+class TwoViewEncoder(BiLstmModel):
+    """A BiLSTM over word classes ("adjective noun preposition noun"), beside embeddings of the words' seasons.
+
+    The parser reads the BiLSTM and the decoder the embeddings, so that neither can do the work of the other. A parser that
+    sees the words solves the task by itself and tells the decoder the answer through the shape of a tree; a decoder that sees
+    the classes tells arcs apart by them, and is content with trees whose arcs point the other way.
     """
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
+        self.embeddings = SeasonEmbedding(config)
         self.class_embeddings = torch.nn.Embedding(len(CLASSES) + 2, config.embedding_size)
         self.register_buffer("word_classes", torch.tensor(config.word_classes))
 
@@ -50,15 +62,21 @@ class WordClassEncoder(BiLstmModel):
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **options) -> LatentTreeForSequenceClassification:
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    classes = [CLASSES.index(WORD_CLASS[word]) + 2 if word in WORD_CLASS else 0 for word, _ in vocabulary]
-    config = BiLstmConfig(vocab_size=len(classes), embedding_size=32, hidden_size=64, word_classes=classes)
+    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.convert_tokens_to_ids)
+    first = {season: vocabulary.index(next(word for word in vocabulary if SEASON.get(word) == season)) for season in range(4)}
+    config = BiLstmConfig(
+        vocab_size=len(vocabulary),
+        embedding_size=32,
+        hidden_size=64,
+        word_classes=[CLASSES.index(WORD_CLASS[word]) + 2 if word in WORD_CLASS else 0 for word in vocabulary],
+        first_of_season=[first[SEASON[word]] if word in SEASON else place for place, word in enumerate(vocabulary)],
+    )
     return LatentTreeForSequenceClassification.from_encoder(
-        WordClassEncoder(config),
+        TwoViewEncoder(config),
         tokenizer,
         num_labels=2,
         estimator=estimator,
-        decoder_input="embeddings",  # the decoder sees each word, and its head, but no context
+        decoder_input="embeddings",  # of each word and its head, with no context
         single_root=True,
         arc_size=32,
         decoder_size=64,
@@ -112,7 +130,7 @@ def in_columns(left: str, right: str, width: int = 44) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("demo_output"))
-    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--estimator", default="spigot_ce")
     parser.add_argument("--step_size", type=float, default=0.1, help="of the pulled-back estimators")
     parser.add_argument("--starts", type=int, default=4)

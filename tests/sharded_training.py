@@ -60,10 +60,10 @@ def main() -> None:
     if rank == 0:
         torch.save({name: weight.detach().clone() for name, weight in weights.items()}, file)
     if processes > 1:
-        # Gloo's threads give back the tensors of what they have sent, for which they need the interpreter: one that has begun
-        # to shut down makes them abort the process (torch 2.13).
-        dist.barrier()
         dist.destroy_process_group()
+        # Not the interpreter's own end: Gloo's threads may still be giving back tensors that Python knows, for which they need
+        # an interpreter that has not begun to end (torch 2.13 aborts the process).
+        os._exit(0)
 
 
 if __name__ == "__main__":
