@@ -23,11 +23,10 @@ from transformers import (
     set_seed,
 )
 
-from hf_latent import BiLstmModel, get_estimator, list_estimators
+from hf_latent import BiLstmModel, get_estimator, list_estimators, parse
 from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.files import read_text, shorten, write_file
 from hf_latent.model_cards import ModelCardCallback
-from hf_latent.trees import parse
 
 TEXTS = ("text", "text_pair")
 

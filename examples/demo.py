@@ -25,10 +25,10 @@ from transformers import (
     set_seed,
 )
 
-from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification
+from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, parse
 from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
-from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, side_by_side
+from hf_latent.trees import Tree, attachment_score, baseline_trees, side_by_side
 
 
 class SeasonEmbedding(torch.nn.Embedding):

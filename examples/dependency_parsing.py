@@ -13,9 +13,9 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from hf_latent import BiLstmModel, DataCollatorForLatentTrees, LatentTreeModel, encode_words
+from hf_latent import BiLstmModel, DataCollatorForLatentTrees, LatentTreeModel, encode_words, parse
 from hf_latent.files import write_file
-from hf_latent.trees import Tree, attachment_score, baseline_trees, parse, read_conllu
+from hf_latent.trees import Tree, attachment_score, baseline_trees, read_conllu
 
 
 class Validation(TrainerCallback):

@@ -14,12 +14,12 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
+from hf_latent import parse
 from hf_latent.files import read_text, write_file
 from hf_latent.trees import (
     Tree,
     attachment_score,
     baseline_trees,
-    parse,
     read_conllu,
     side_by_side,
     tree_statistics,

@@ -22,10 +22,10 @@ from classification import Arguments, ModelArguments, load_encoder, new_model, n
 from sklearn.metrics import f1_score
 from transformers import EvalPrediction, HfArgumentParser, Trainer, set_seed
 
-from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words
+from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words, parse
 from hf_latent.files import read_text
 from hf_latent.model_cards import ModelCardCallback
-from hf_latent.trees import parse, read_conllu
+from hf_latent.trees import read_conllu
 
 IGNORED = -100
 SPLITS = ("train", "validation", "test")

@@ -23,8 +23,9 @@ from hf_latent.models import (
     LatentTreeForTokenClassification,
     LatentTreeModel,
 )
-from hf_latent.structures import Categorical, DependencyTree, Several, Structure
-from hf_latent.trees.pipeline import LatentTreeParsingPipeline
+from hf_latent.models.latent_tree.parsing import parse
+from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
+from hf_latent.structures import Categorical, DependencyTree, Independent, Structure
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "DependencyTree",
     "Estimator",
     "HeadAveraging",
+    "Independent",
     "Latent",
     "LatentTreeConfig",
     "LatentTreeForPairClassification",
@@ -44,12 +46,12 @@ __all__ = [
     "LatentTreeLayer",
     "LatentTreeModel",
     "LatentTreeParsingPipeline",
-    "Several",
     "Structure",
     "TreeStatisticsCallback",
     "encode_words",
     "get_estimator",
     "list_estimators",
+    "parse",
     "register_estimator",
     "spigot",
     "ste_identity",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import Trainer, TrainerCallback
 
-from hf_latent.trees.parsing import Encoded, encode, parse_batch, without_adapters
+from hf_latent.models.latent_tree.parsing import Encoded, encode, parse_batch, without_adapters
 from hf_latent.trees.statistics import attachment_score, tree_statistics
 from hf_latent.trees.tree import Tree
 

@@ -17,9 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from hf_latent.estimators import get_estimator
 from hf_latent.files import shorten, write_file
-from hf_latent.trees import parse, side_by_side
+from hf_latent.models.latent_tree.parsing import parse, without_adapters
+from hf_latent.trees import side_by_side
 from hf_latent.trees.drawing import shown
-from hf_latent.trees.parsing import without_adapters
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ def check_structure(structure: Structure, sizes: Sequence[int] = (1, 2, 3, 4), s
     -inf (or a very low one) forbids is left out everywhere; and that NaN and rows without a structure are errors.
 
     Args:
-        structure: what to check. (Of `Several`, check what each choice is made from.)
+        structure: what to check. (Of `Independent`, check what each choice is made from.)
         sizes: lengths for which it has structures, few and small: all structures of the largest are gone through.
         seed: of the random scores.
 

@@ -1,10 +1,10 @@
-"""Imports point one way: inference -> structures -> estimators -> layers -> models -> what stands on top."""
+"""Imports point one way: inference -> structures -> estimators -> layers -> trees -> models -> what stands on top."""
 
 import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hf_latent"
-ORDER = ["inference", "structures", "estimators", "layers", "models"]
+ORDER = ["inference", "structures", "estimators", "layers", "trees", "models"]
 UNDER_ALL = {"files"}  # knows nothing of the rest
 MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 ON_TOP = MODULES - set(ORDER) - UNDER_ALL - {"__init__"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import hf_latent
 from hf_latent import Categorical, DependencyTree, LatentTreeLayer
-from hf_latent.structures import conversions
+from hf_latent.structures.dependency_tree import conversions
 from hf_latent.trees import Tree, attachment_score
 
 OPERATIONS = ["argmax", "marginals", "log_partition", "sparsemap", "entropy"]

@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback
-from hf_latent.trees import parse, tree_statistics
+from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback, parse
+from hf_latent.trees import tree_statistics
 
 TEXTS = ["a very good film .", "not unwatchable", "bad", "a good , very good unwatchable film ."]
 

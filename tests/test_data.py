@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_latent.data import listops, load_conllu, load_listops, load_sentiment_trees
-from hf_latent.inference.enumeration import is_tree
+from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.trees import Tree, write_conllu
 
 

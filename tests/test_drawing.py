@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_latent import LatentTreeForSequenceClassification
-from hf_latent.trees import Tree, parse, side_by_side, write_png
+from hf_latent import LatentTreeForSequenceClassification, parse
+from hf_latent.trees import Tree, side_by_side, write_png
 from hf_latent.trees.drawing import shown
 
 FILM = Tree(("a", "good", "film", "that", "works"), (3, 3, 0, 5, 3))

@@ -40,10 +40,10 @@ from hf_latent import (
     LatentTreeForTokenClassification,
     LatentTreeModel,
     TreeStatisticsCallback,
+    parse,
 )
 from hf_latent.models.bilstm import word_tokenizer
 from hf_latent.models.latent_tree.encoders import longest_text
-from hf_latent.trees import parse
 
 SIZES = {"vocab_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
 LONGEST = {"max_position_embeddings": 40}

@@ -7,7 +7,7 @@ import torch
 from conftest import TREE_ESTIMATORS
 from torch.utils.checkpoint import checkpoint
 
-from hf_latent import Categorical, DependencyTree, HeadAveraging, LatentTreeLayer, Several, get_estimator
+from hf_latent import Categorical, DependencyTree, HeadAveraging, Independent, LatentTreeLayer, get_estimator
 
 
 class Network(torch.nn.Module):
@@ -101,14 +101,14 @@ def test_training_where_no_gradients_are_wanted(estimator):
 def test_noise_is_that_of_one_choice_however_many_there_are(noise, choices):
     scores, draws = torch.tensor([1.0, 0.0, -1.0, 0.5]), 40_000
     many = scores.expand(draws // choices, choices, 4).clone()
-    value = get_estimator("perturb_and_map", noise=noise)(Several(Categorical()), many, None, None).value
+    value = get_estimator("perturb_and_map", noise=noise)(Independent(Categorical()), many, None, None).value
     shares = value.flatten(0, 1).mean(0)
     torch.testing.assert_close(shares, scores.softmax(0), rtol=0, atol=0.015)
 
 
 def test_parts_are_counted_without_an_argmax(monkeypatch):
     lengths = torch.tensor([[3, 0], [1, 2]])
-    assert torch.equal(Several(DependencyTree()).num_parts(lengths), lengths)
+    assert torch.equal(Independent(DependencyTree()).num_parts(lengths), lengths)
     assert Categorical().num_parts(lengths).tolist() == [[1, 0], [1, 1]]
     calls = []
     argmax = DependencyTree.argmax
@@ -129,7 +129,7 @@ def test_identity_with_projection_by_itself_beside_others_and_for_nearly_equal_s
     beside[:, 1] *= 20
     alone = gradient(tree, scores[:, 0], direction[:, 0])
     for several in (scores, beside):
-        torch.testing.assert_close(gradient(Several(tree), several, direction)[:, 0], alone)
+        torch.testing.assert_close(gradient(Independent(tree), several, direction)[:, 0], alone)
     mask = tree.mask(scores[:, 0], torch.tensor([6]))
     assert alone.masked_fill(~mask, 0.0).sum(2).abs().max() < 1e-9  # nothing along what changes no argmax
     for scale in (0.0, 1e-6, 1e-3, 1e-1, 1.0):

@@ -7,8 +7,8 @@ from conftest import TREE_ESTIMATORS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hf_latent import Categorical, DependencyTree, Several, Structure, get_estimator
-from hf_latent.inference import operators
+from hf_latent import Categorical, DependencyTree, Independent, Structure, get_estimator
+from hf_latent.structures.dependency_tree import operators
 
 N, BATCH = 4, 9
 LOW = {
@@ -187,8 +187,8 @@ STRUCTURES = {
     "categorical": (Categorical(), lambda n: (n,)),
     "projective": (DependencyTree(), lambda n: (n, n + 1)),
     "non-projective, single root": (DependencyTree(False, True), lambda n: (n, n + 1)),
-    "two trees": (Several(DependencyTree()), lambda n: (2, n, n + 1)),
-    "three categories": (Several(Categorical()), lambda n: (3, n)),
+    "two trees": (Independent(DependencyTree()), lambda n: (2, n, n + 1)),
+    "three categories": (Independent(Categorical()), lambda n: (3, n)),
 }
 RANDOM = ("imle", "perturb_and_map", "perturbed_marginals", "reinmax", "score_function")
 OPTIONS = [
@@ -246,7 +246,7 @@ def test_no_decoder_sees_what_cannot_be_and_padding_leaves_no_mark(name, options
     scores = torch.randn(batch, *shape(longest), generator=generator, dtype=dtype)
     goals = torch.randn(batch, *shape(longest), generator=generator, dtype=dtype)
     forbidden = torch.rand(scores.shape, generator=generator) < shares
-    choices = scores.shape[1:2] if isinstance(structure, Several) else ()
+    choices = scores.shape[1:2] if isinstance(structure, Independent) else ()
     lengths = torch.randint(0, longest + 1, (batch, *choices), generator=generator)
     lengths[0] = n
     masked = scores.masked_fill(forbidden, -torch.inf)

@@ -25,9 +25,9 @@ from hf_latent import (
     LatentTreeForTokenClassification,
     LatentTreeModel,
     encode_words,
+    parse,
 )
 from hf_latent.models.latent_tree.given_words import check_heads, check_token_labels
-from hf_latent.trees import parse
 
 # [CLS] not un ##watch ##able film . [SEP], of which the last word is "film.".
 WORDS, HEADS, LABELS = ["not", "unwatchable", "film."], [2, 3, 0], [1, 0, 2]

@@ -15,7 +15,7 @@ import torch
 
 from hf_latent import DependencyTree
 from hf_latent.inference.cpu import compiling, threads
-from hf_latent.inference.reference import trees
+from hf_latent.structures.dependency_tree.reference import trees
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
@@ -51,7 +51,7 @@ OPERATIONS = {
     "SparseMAP": lambda: PROJECTIVE.sparsemap(NEARLY_EQUAL, tol=1e-9),
     "SparseMAP, non-projective": lambda: OTHER.sparsemap(NEARLY_EQUAL, tol=1e-9),
     "SparseMAP of small batches": lambda: [PROJECTIVE.sparsemap(NEARLY_EQUAL[:2, :5, :6]) for _ in range(100_000)],
-    "projection nearby": lambda: PROJECTIVE.project_nearby(LONG[:64, :100, :101], LONG[:64, :100, :101]),
+    "projection nearby": lambda: PROJECTIVE.project_from_marginals(LONG[:64, :100, :101], LONG[:64, :100, :101]),
     "the best trees": lambda: PROJECTIVE.top_k(NEARLY_EQUAL, None, 1000),
     "backward": lambda: backward(PROJECTIVE.log_partition(LONG[:1].clone().requires_grad_().expand(400, -1, -1))),
     "the reference": lambda: trees.marginals(LONG[:4], torch.full((4,), 300), True, False),
@@ -64,7 +64,7 @@ def all_are_compiled():
     few = NEARLY_EQUAL[:, :12, :13]
     for name in ("argmax", "log_partition", "marginals", "sample", "sparsemap", "top_k"):
         getattr(PROJECTIVE, name)(few)
-    PROJECTIVE.project_nearby(few, few)
+    PROJECTIVE.project_from_marginals(few, few)
 
 
 @pytest.fixture

@@ -410,7 +410,7 @@ def test_the_base_model_of_a_saved_classifier_misses_nothing(model, tmp_path):
 
 
 def test_weights_that_are_kept_on_the_disk(model, wordpiece, tmp_path):
-    from hf_latent.trees import parse
+    from hf_latent import parse
 
     model.save_pretrained(tmp_path / "saved")
     expected = parse(model, wordpiece, TEXTS[:3])

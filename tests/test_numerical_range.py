@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hf_latent import DependencyTree
-from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.reference import trees
+from hf_latent.structures.dependency_tree.enumeration import is_tree
+from hf_latent.structures.dependency_tree.reference import trees
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 CLOSE = {torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float32: 1e-4, torch.float64: 1e-9}

@@ -8,9 +8,9 @@ from conftest import TREE_ESTIMATORS
 from transformers import BertModel
 
 from hf_latent import Categorical, DependencyTree, LatentTreeForSequenceClassification, get_estimator
-from hf_latent.inference import operators
 from hf_latent.models.bilstm.configuration_bilstm import BiLstmConfig
 from hf_latent.models.bilstm.modeling_bilstm import BiLstmModel
+from hf_latent.structures.dependency_tree import operators
 
 LENGTHS = [None, torch.tensor([5, 3, 0, 1])]
 KINDS = [(projective, single_root) for projective in (True, False) for single_root in (False, True)]

@@ -22,12 +22,12 @@ from hf_latent import (
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
     LatentTreeModel,
+    parse,
 )
 from hf_latent.layers import DecomposableAttention
 from hf_latent.models.bilstm import word_tokenizer
 from hf_latent.models.latent_tree.modeling_classification import split_pairs
-from hf_latent.models.losses import losses_of_heads
-from hf_latent.trees import parse
+from hf_latent.models.losses import tree_nll
 
 WORDS = ["a", "good", "film", "not", "very", "bad"]
 FIRST, SECOND = ["a good film", "not a very bad film", "good"], ["a film", "not good", "a good film"]
@@ -168,7 +168,7 @@ def test_loss_of_heads_is_their_negative_log_likelihood(tree):
     scores = torch.randn(4, 3, 4, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([3, 2, 3, 0])
     heads = torch.tensor([[2, 0, 2, -100], [0, 1, -100, -100], [-100, 0, -100, -100], [-100, -100, -100, -100]])
-    losses = losses_of_heads(tree, scores, lengths, heads)
+    losses = tree_nll(tree, scores, lengths, heads)
     for row, (_, vertices, values) in enumerate(tree.enumerate_rows(scores, lengths)):
         has = torch.ones(len(vertices), dtype=torch.bool)
         for word, head in enumerate(heads[row, :3].tolist()):
@@ -195,7 +195,7 @@ def test_loss_of_heads_is_their_negative_log_likelihood(tree):
 )
 def test_heads_that_make_no_sense(heads, message):
     with pytest.raises(ValueError, match=message):
-        losses_of_heads(DependencyTree(), torch.randn(1, 3, 4), torch.tensor([3]), heads)
+        tree_nll(DependencyTree(), torch.randn(1, 3, 4), torch.tensor([3]), heads)
 
 
 def test_a_model_learns_trees_that_are_given_to_it(tiny_bert, wordpiece):
@@ -273,5 +273,5 @@ def test_heads_for_both_sentences_of_a_pair():
     encoded = tokenizer(FIRST[:1], SECOND[:1], return_tensors="pt")
     output = model.eval()(**encoded, heads=heads)
     scores, structure = output.arc_scores[0], DependencyTree()
-    alone = losses_of_heads(structure, scores, output.num_words[0], heads[0])
+    alone = tree_nll(structure, scores, output.num_words[0], heads[0])
     torch.testing.assert_close(output.heads_loss, alone.sum()[None] / 5)  # the mean over words

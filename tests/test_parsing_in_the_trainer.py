@@ -9,11 +9,11 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
-from hf_latent import DependencyTree, LatentTreeConfig, LatentTreeForSequenceClassification, LatentTreeModel
+from hf_latent import DependencyTree, LatentTreeConfig, LatentTreeForSequenceClassification, LatentTreeModel, parse
 from hf_latent.metrics import load_metric
 from hf_latent.models import losses
-from hf_latent.models.losses import losses_of_heads, mean_heads_loss
-from hf_latent.trees import attachment_score, parse
+from hf_latent.models.losses import mean_heads_loss, tree_nll
+from hf_latent.trees import attachment_score
 from hf_latent.trees.tree import Tree
 
 TEXTS = ["a good film .", "not a very good film .", "unwatchable", "a film"]
@@ -99,13 +99,13 @@ def test_heads_weigh_as_a_mean_over_words(weight, tiny_bert, wordpiece):
     encoded = wordpiece(TEXTS, padding=True, return_tensors="pt")
     labels, heads = torch.tensor([0, 1, 1, 0]), pad_sequence([torch.tensor(row) for row in HEADS], True, padding_value=-100)
     output = model(**encoded, labels=labels, heads=heads)
-    sums = losses_of_heads(DependencyTree(), output.arc_scores, output.num_words, heads)
+    sums = tree_nll(DependencyTree(), output.arc_scores, output.num_words, heads)
     torch.testing.assert_close(output.heads_loss, sums / torch.tensor([4.0, 6.0, 1.0, 2.0]))
     torch.testing.assert_close(output.loss, cross_entropy(output.logits, labels) + weight * output.heads_loss.mean())
     torch.testing.assert_close(model(**encoded, heads=heads).loss, weight * output.heads_loss.mean())
     heads[1, :-1] = -100  # of words whose heads are known
     partial = model(**encoded, heads=heads)
-    sums = losses_of_heads(DependencyTree(), partial.arc_scores, partial.num_words, heads)
+    sums = tree_nll(DependencyTree(), partial.arc_scores, partial.num_words, heads)
     torch.testing.assert_close(partial.heads_loss[1], sums[1])
 
 
@@ -179,10 +179,10 @@ def test_of_a_pair_one_sentence_is_skipped(counted_anew):
     scores, lengths = torch.randn(1, 2, 4, 5), torch.tensor([[4, 4]])
     both, other = torch.tensor([[CROSSING, HEADS[0]]]), torch.tensor([[[-100] * 4, HEADS[0]]])
     with pytest.raises(ValueError, match=r"heads\[0, 0\] are those of no tree"):
-        losses_of_heads(DependencyTree(), scores, lengths, both)
+        tree_nll(DependencyTree(), scores, lengths, both)
     with pytest.warns(UserWarning, match="skipped, 1 so far"):
-        skipped = losses_of_heads(DependencyTree(), scores, lengths, both, "skip")
-    torch.testing.assert_close(skipped, losses_of_heads(DependencyTree(), scores, lengths, other))
+        skipped = tree_nll(DependencyTree(), scores, lengths, both, "skip")
+    torch.testing.assert_close(skipped, tree_nll(DependencyTree(), scores, lengths, other))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -191,6 +191,6 @@ def test_impossible_by_the_shape_of_trees_and_not_by_their_scores(scale):
     likely = torch.full((1, 3, 4), -scale)
     likely[0, :, 0] = scale
     for heads in ([[2, 3, 0]], [[2, -100, -100]]):
-        loss = losses_of_heads(DependencyTree(), likely, torch.tensor([3]), torch.tensor(heads))
+        loss = tree_nll(DependencyTree(), likely, torch.tensor([3]), torch.tensor(heads))
         assert loss.isfinite()
         assert loss > scale

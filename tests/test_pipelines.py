@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, pipeline
 
-from hf_latent import LatentTreeForSequenceClassification, LatentTreeForTokenClassification
-from hf_latent.trees import Tree, parse
+from hf_latent import LatentTreeForSequenceClassification, LatentTreeForTokenClassification, parse
+from hf_latent.trees import Tree
 
 TEXTS = ["a very good film .", "not unwatchable", "bad", "a good , very good unwatchable film ."]
 

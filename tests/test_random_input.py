@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_latent import DependencyTree
-from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.reference import trees
+from hf_latent.structures.dependency_tree.enumeration import is_tree
+from hf_latent.structures.dependency_tree.reference import trees
 
 KINDS = st.tuples(st.booleans(), st.booleans())
 DTYPES = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])

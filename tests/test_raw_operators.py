@@ -31,7 +31,7 @@ def right_arguments() -> dict[str, dict[str, object]]:
         "tree_top_k": both | kind | {"k": 2},
         "tree_sparsemap": both | {"start": TREES} | kind | {"tol": 1e-6, "max_iter": 100},
         "tree_projection_from": {"targets": SCORES, "start": TREES, "lengths": LENGTHS} | kind,
-        "tree_projection_nearby": {"targets": SCORES.exp(), "scores": SCORES, "lengths": LENGTHS} | kind,
+        "tree_projection_from_marginals": {"targets": SCORES.exp(), "scores": SCORES, "lengths": LENGTHS} | kind,
         "tree_sparsemap_vjp": {
             "grad": SCORES.exp(),
             "lengths": LENGTHS,

@@ -9,9 +9,9 @@ from scipy.stats import chisquare
 
 from hf_latent import Categorical, DependencyTree
 from hf_latent.inference import random
-from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.reference import trees
-from hf_latent.structures.conversions import arcs_from_heads
+from hf_latent.structures.dependency_tree.conversions import arcs_from_heads
+from hf_latent.structures.dependency_tree.enumeration import is_tree
+from hf_latent.structures.dependency_tree.reference import trees
 
 DRAWS = 20_000
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from hf_latent import LatentTreeForPairClassification, LatentTreeForSequenceClassification
-from hf_latent.trees import Tree, parse
+from hf_latent import LatentTreeForPairClassification, LatentTreeForSequenceClassification, parse
+from hf_latent.trees import Tree
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 gr = pytest.importorskip("gradio", reason="needs Gradio: pip install gradio")

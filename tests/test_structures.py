@@ -11,7 +11,7 @@ import torch_struct
 from conftest import TREE_ESTIMATORS
 
 from hf_latent import Categorical, DependencyTree, Structure, get_estimator
-from hf_latent.structures import conversions
+from hf_latent.structures.dependency_tree import conversions
 
 LENGTHS = torch.tensor([4, 3, 2, 1, 0])
 

@@ -11,9 +11,8 @@ from tiny_encoders import ROPE, text_kinds, tiny_config
 from transformers import PreTrainedModel
 
 import hf_latent
-from hf_latent import LatentTreeForSequenceClassification, LatentTreeModel
+from hf_latent import LatentTreeForSequenceClassification, LatentTreeModel, parse
 from hf_latent.models.latent_tree import encoders
-from hf_latent.trees import parse
 
 TEXTS = ["a very good film .", "not bad", "a good , very good unwatchable film ."]
 LIST = Path(hf_latent.__file__).parent / "models" / "latent_tree" / "refused_encoders.md"

@@ -25,9 +25,8 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback
+from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback, parse
 from hf_latent.model_cards import ModelCardCallback
-from hf_latent.trees import parse
 
 # A run that saves as it goes, and goes on from the last checkpoint where it finds one.
 SCRIPT = """

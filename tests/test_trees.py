@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_latent import DependencyTree
-from hf_latent.inference.enumeration import is_tree
+from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.trees import (
     Tree,
     attachment_score,

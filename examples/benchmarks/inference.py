@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from hf_latent import DependencyTree
 from hf_latent.files import write_file
-from hf_latent.structures import conversions
+from hf_latent.structures.dependency_tree import conversions
 
 
 def installed(module: str) -> Any:

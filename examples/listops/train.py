@@ -25,7 +25,7 @@ from hf_latent import DependencyTree, get_estimator
 from hf_latent.data.listops import OPERATORS as ALL_OPERATORS
 from hf_latent.data.listops import TOKENS, Expression, generate, read_file
 from hf_latent.files import write_file
-from hf_latent.structures.conversions import heads_from_arcs
+from hf_latent.structures.dependency_tree.conversions import heads_from_arcs
 from hf_latent.trees import Tree, attachment_score, baseline_trees
 
 sys.path.append(str(Path(__file__).parents[1]))

@@ -20,7 +20,7 @@ import gradio as gr
 from transformers import AutoConfig, Pipeline, pipeline
 
 import hf_latent  # noqa: F401 (makes the models known to the Auto classes)
-from hf_latent.trees import parse
+from hf_latent import parse
 from hf_latent.trees.drawing import shown
 
 # Longer sentences make trees that nobody can read.

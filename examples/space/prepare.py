@@ -16,10 +16,10 @@ from datasets import Dataset
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from hf_latent import BiLstmConfig, LatentTreeForSequenceClassification
+from hf_latent import BiLstmConfig, LatentTreeForSequenceClassification, parse
 from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
-from hf_latent.trees import Tree, attachment_score, parse
+from hf_latent.trees import Tree, attachment_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import accuracy, new_model, train

@@ -7,7 +7,7 @@ from hf_latent.estimators import (
     pulled_back,
     relaxations,
     score_function,
-    soft_twins,
+    straight_through,
 )
 from hf_latent.estimators.estimator import (
     DEFAULT_ESTIMATOR,
@@ -18,7 +18,7 @@ from hf_latent.estimators.estimator import (
     list_estimators,
     register_estimator,
 )
-from hf_latent.estimators.straight_through import spigot, ste_identity
+from hf_latent.estimators.functional import spigot, ste_identity
 
 __all__ = [
     "DEFAULT_ESTIMATOR",
@@ -34,7 +34,7 @@ __all__ = [
     "register_estimator",
     "relaxations",
     "score_function",
-    "soft_twins",
     "spigot",
     "ste_identity",
+    "straight_through",
 ]

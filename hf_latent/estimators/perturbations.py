@@ -20,7 +20,7 @@ from hf_latent.estimators.estimator import (
     no_loss,
     register_estimator,
 )
-from hf_latent.estimators.straight_through import with_gradient_of
+from hf_latent.estimators.functional import with_gradient_of
 from hf_latent.structures import Structure
 
 NOISES = ("gumbel", "sum_of_gamma")

@@ -28,7 +28,7 @@ from hf_latent.estimators.estimator import (
     no_loss,
     register_estimator,
 )
-from hf_latent.estimators.straight_through import spigot, ste_identity
+from hf_latent.estimators.functional import spigot, ste_identity
 from hf_latent.estimators.task_losses import HINT, gradient_of
 from hf_latent.inference.checks import check_count
 from hf_latent.structures import Structure
@@ -126,7 +126,7 @@ class PulledBack(Estimator):
             else:
                 target = (guess - step).masked_fill(~mask, -torch.inf)
                 if from_marginals:
-                    guess = structure.project_nearby(target, scores, lengths)
+                    guess = structure.project_from_marginals(target, scores, lengths)
                 else:
                     guess = structure.project_from(target, value, lengths)
         return guess

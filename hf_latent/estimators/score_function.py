@@ -13,7 +13,7 @@ from hf_latent.estimators.estimator import (
     register_estimator,
 )
 from hf_latent.estimators.task_losses import losses_of, needs_task_loss
-from hf_latent.inference.checks import check_count, sees_values
+from hf_latent.inference.checks import check_count, is_eager
 from hf_latent.structures import Structure
 
 BASELINES = ("none", "moving_average", "self_critical", "leave_one_out")
@@ -93,7 +93,7 @@ class ScoreFunction(Estimator):
         mean = losses.detach().masked_fill(~finite, 0.0).sum() / finite.sum()  # NaN if none is
         after = torch.where(before.isnan(), mean, torch.lerp(mean, before, self.decay))
         after = torch.where(mean.isnan(), before, after)
-        if scores.requires_grad and sees_values():
+        if scores.requires_grad and is_eager():
             # Within the backward pass, and when all of it is done that may call this once more (`torch.utils.checkpoint`),
             # which is to find the average as it was.
             def move(_: Tensor) -> None:  # what a hook returns would be taken for the gradient

@@ -1,61 +1,97 @@
-"""Straight-through functions: an argmax whose backward pass uses the gradient that arrives.
+"""A hard choice whose backward pass is that of a soft twin: the decoder sees a vertex, the gradient goes through a point."""
 
-For networks that have no task loss to hand over. The gradient that arrives at the choice is that of the *total* loss: under
-a batch mean it is 1 / batch of each example's, and loss scaling multiplies it. `ste_identity` passes that factor on
-unchanged. `spigot` projects, which is not linear: its effective step shrinks with the batch, and its output does not scale
-with its input. Where a task loss can be handed over, the estimators of the same names do not have this dependence.
-"""
-
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from hf_latent.estimators.estimator import check_positive
-from hf_latent.structures import Structure
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_positive, no_loss, register_estimator
+from hf_latent.estimators.functional import with_gradient_of
+from hf_latent.structures import Categorical, Structure
+
+# Of the scores of a group, so that a gradient grows by no more than ten where they are nearly equal.
+SMALLEST_DEVIATION = 0.1
 
 
-def ste_identity(structure: Structure, scores: Tensor, lengths: Tensor | None = None, step_size: float = 1.0) -> Tensor:
-    """MAP(s), with the backward pass of the identity times `step_size` (STE-I, Eq. 15): ∂s = ηγ.
+@register_estimator("ste_marginals")
+@dataclass(frozen=True)
+class STEMarginals(Estimator):
+    """STE-S: MAP(s), with the gradient of Marg(s / temperature): the full Jacobian of the marginals times γ.
 
-    `scores` are `(batch, *event)`; the result has their shape. Where no part can be, there is no gradient.
+    Attributes:
+        temperature: of the marginals in the backward pass.
     """
-    scores, lengths = structure.check(scores, lengths)
-    return _StraightThrough.apply(scores, structure, lengths, step_size, False)
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        scores, lengths = structure.check(scores, lengths)
+        soft = structure.marginals(scores.double() / self.temperature, lengths)
+        return Latent(with_gradient_of(soft, structure.argmax(scores, lengths)).to(scores.dtype), no_loss(scores))
 
 
-def spigot(structure: Structure, scores: Tensor, lengths: Tensor | None = None, step_size: float = 1.0) -> Tensor:
-    """MAP(s), with the backward pass ∂s = z - Π_M(z - ηγ) (SPIGOT, Eq. 9; Peng et al. 2018).
+@register_estimator("identity_with_projection")
+@dataclass(frozen=True)
+class IdentityWithProjection(Estimator):
+    """MAP(s), with the gradient of the scores brought to mean 0 and standard deviation 1 (Sahoo et al. 2023).
 
-    `scores` are `(batch, *event)`; the result has their shape. γ is the gradient that arrives, with its scale (see above).
+    The choice does not change when all scores grow by a constant or a factor, so the gradient has no part in these directions
+    either; beside that, it is the identity's. Each group of parts that share a constraint, such as the heads of a word, is
+    centred and scaled by itself (`Structure.group_dims`). Nearly equal scores are divided by `SMALLEST_DEVIATION`.
     """
-    scores, lengths = structure.check(scores, lengths)
-    return _StraightThrough.apply(scores, structure, lengths, step_size, True)
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        scores, lengths = structure.check(scores, lengths)
+        mask = structure.mask(scores, lengths)
+        dims = list(range(-(structure.group_dims or structure.event_dims), 0))
+        exact, weights = scores.double().masked_fill(~mask, 0.0), mask.double()
+        count = weights.sum(dims, keepdim=True).clamp(min=1)
+        centred = (exact - exact.sum(dims, keepdim=True) / count) * weights
+        variance = centred.square().sum(dims, keepdim=True) / count
+        soft = centred / variance.clamp(min=SMALLEST_DEVIATION**2).sqrt()
+        return Latent(with_gradient_of(soft, structure.argmax(scores, lengths)).to(scores.dtype), no_loss(scores))
 
 
-def with_gradient_of(soft: Tensor, hard: Tensor) -> Tensor:
-    """The value of `hard`, to the last bit, with the gradient of `soft`."""
-    return hard.detach() + (soft - soft.detach())
+@register_estimator("reinmax")
+@dataclass(frozen=True)
+class ReinMax(Estimator):
+    """A sample, with a gradient that is right to second order (Heun's method; Liu et al. 2023). One choice among k only.
 
+    Attributes:
+        temperature: of the softmax that the sample is mixed with. (In the paper, 1 or somewhat more.)
+    """
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, structure: Structure, lengths: Tensor, step_size: float, project: bool) -> Tensor:
-        check_positive("step_size", step_size)
-        value = structure.argmax(scores, lengths)
-        ctx.save_for_backward(value, lengths, structure.mask(scores, lengths))
-        ctx.structure, ctx.step_size, ctx.project = structure, step_size, project
-        return value
+    temperature: float = 1.0
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, lengths, mask = ctx.saved_tensors
-        # In float64: value - step may be so close to value that float32 could not tell.
-        gradient = ctx.step_size * grad.double().masked_fill(~mask, 0.0)
-        if ctx.project:
-            vertex = value.double()
-            target = (vertex - gradient).masked_fill(~mask, -torch.inf)
-            gradient = vertex - ctx.structure.project_from(target, value, lengths)
-        return gradient.to(grad.dtype), None, None, None, None
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        """See `Estimator`.
+
+        Raises:
+            ValueError: a structure other than `Categorical`.
+        """
+        if not isinstance(structure, Categorical):
+            raise ValueError(
+                f"Estimator 'reinmax' is defined for one choice among k (`Categorical()`), not for {structure!r}. For "
+                "structures, 'perturb_and_map' or 'ste_marginals' come closest."
+            )
+        scores, lengths = structure.check(scores, lengths)
+        exact, mask = scores.double(), structure.mask(scores, lengths)
+        sample = structure.sample(exact, lengths)[0]
+        probabilities = structure.marginals(exact, lengths)
+        mixed = (sample + structure.marginals(exact / self.temperature, lengths)).detach() / 2
+        # The softmax whose value is `mixed` and whose gradient is taken with respect to the scores as they are.
+        log_mixed = mixed.clamp(min=torch.finfo(exact.dtype).tiny).log().masked_fill(~mask, -torch.inf)
+        twin = structure.marginals(log_mixed + (exact - exact.detach()).masked_fill(~mask, 0.0), lengths)
+        return Latent(with_gradient_of(2 * twin - probabilities / 2, sample).to(scores.dtype), no_loss(scores))

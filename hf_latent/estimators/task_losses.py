@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.estimators.estimator import TaskLoss
-from hf_latent.inference.checks import sees_values
+from hf_latent.inference.checks import is_eager
 
 # What takes the labels away before a model of transformers sees them.
 HINT = (
@@ -54,7 +54,7 @@ def gradient_of(task_loss: TaskLoss, value: Tensor) -> Tensor:
     else:
         gradient = _gradient_by_autograd(task_loss, value)
     finite = gradient.flatten(1).isfinite().all(1)
-    if sees_values() and not finite.all():
+    if is_eager() and not finite.all():
         advice = "the network has diverged: lower the learning rate or clip the gradients."
         if not finite.any():
             raise ValueError(f"The gradient of `task_loss` must be finite, and is so for no example: {advice}")

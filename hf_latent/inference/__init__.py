@@ -1,5 +1,1 @@
-"""The algorithms, on plain tensors.
-
-`operators` is the door to those on trees. Structures of all kinds use `active_set` (projections with nothing but an argmax) and
-`checks` besides.
-"""
+"""What serves the algorithms of all structures, and knows none of them."""

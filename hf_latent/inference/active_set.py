@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_latent.inference.checks import check_count, complain_of_no_structure, complain_of_start
+from hf_latent.inference.checks import check_count, raise_invalid_start, raise_no_structure
 
 MAX_ITER = 3000
 
@@ -100,7 +100,7 @@ def project(
     first = oracle(scores.masked_fill(~allowed, -torch.inf), rows) if start is None else start
     wrong = ((first != 0) & ~allowed).any(1)
     if wrong.any():
-        (complain_of_no_structure if start is None else complain_of_start)(int(wrong.nonzero()[0]))
+        (raise_no_structure if start is None else raise_invalid_start)(int(wrong.nonzero()[0]))
     scores = scores.masked_fill(~allowed, 0.0)  # where every vertex is 0: this keeps it out of the sums
     state = ActiveSet(
         first[:, None],

@@ -14,7 +14,7 @@ OUT_OF_REACH = 1e12
 NEVER_OUT_OF_REACH = -OUT_OF_REACH / 2  # beside whatever best score
 
 
-def sees_values() -> bool:
+def is_eager() -> bool:
     """Whether values can be looked at: a compiled graph must not depend on them."""
     return not torch.compiler.is_compiling()
 
@@ -58,7 +58,7 @@ def check_like(value: object, shape: tuple[int | None, ...], like: Tensor, name:
 
 def in_reach(scores: Tensor, positions: Tensor) -> Tensor:
     """True where a part can be: at one of the `positions` (bool, as `scores (batch, *event)`), and not forbidden."""
-    if not scores.numel() or (sees_values() and scores.detach().amin().item() > NEVER_OUT_OF_REACH):
+    if not scores.numel() or (is_eager() and scores.detach().amin().item() > NEVER_OUT_OF_REACH):
         return positions
     exact = scores.detach().double()
     best = exact.masked_fill(~positions, -torch.inf).flatten(1).amax(1)
@@ -71,7 +71,7 @@ def checked_values(scores: Tensor, positions: Tensor, name: str = "scores") -> T
 
     `positions` (bool, as `scores`) says where scores count. Values are looked at where there are some to be seen.
     """
-    if sees_values() and scores.numel():
+    if is_eager() and scores.numel():
         lowest, largest = (value.item() for value in scores.detach().aminmax())
         if lowest > NEVER_OUT_OF_REACH and largest <= LARGEST_SCORE:  # the rule: nothing is forbidden, nothing is wrong
             return scores
@@ -94,7 +94,7 @@ def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> Non
         )
 
 
-def complain_of_no_structure(row: int, name: str = "scores") -> NoReturn:
+def raise_no_structure(row: int, name: str = "scores") -> NoReturn:
     """Raises: `scores[row]` forbid all structures."""
     raise ValueError(
         f"`{name}` must leave a structure to choose in every row, but in {name}[{row}] each one has a part that is forbidden "
@@ -141,13 +141,13 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_start(start: object, scores: Tensor) -> Tensor:
-    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `complain_of_start`."""
+    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `raise_invalid_start`."""
     if not isinstance(start, Tensor) or start.shape != scores.shape:
         raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
     return start
 
 
-def complain_of_start(row: int) -> NoReturn:
+def raise_invalid_start(row: int) -> NoReturn:
     """Raises: `start[row]` is not one of the structures."""
     raise ValueError(
         f"`start` must be structures that there are, but start[{row}] is none. Take what `argmax` or `sample` returns."

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, TaskLoss, get_estimator
 from hf_latent.layers.arc_scorers import ARC_SCORERS
-from hf_latent.structures import DependencyTree, Several, Structure
+from hf_latent.structures import DependencyTree, Independent, Structure
 
 
 class LatentTree(NamedTuple):
@@ -86,7 +86,7 @@ class LatentTreeLayer(nn.Module):
         Returns: arcs and scores `(batch, n, n + 1)` or `(batch, sentences, n, n + 1)`, and a loss `(batch,)`.
         """
         if words.dim() == 4:
-            structure: Structure = Several(self.structure)
+            structure: Structure = Independent(self.structure)
             scores = self.scorer(words.flatten(0, 1)).unflatten(0, words.shape[:2])
         else:
             structure, scores = self.structure, self.scorer(words)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import describe, sees_values
+from hf_latent.inference.checks import describe, is_eager
 
 POOLINGS = ("first", "last", "mean")
 
@@ -38,7 +38,7 @@ def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tupl
     batch, length, size = tokens.shape
     lengths = word_ids.amax(1).clamp(min=-1) + 1 if length else word_ids.new_zeros(batch)
     # The sizes of a compiled graph are those of its inputs, so there is room for as many words as tokens.
-    n = length if not sees_values() else int(lengths.max()) if batch else 0
+    n = length if not is_eager() else int(lengths.max()) if batch else 0
     if n > length:
         raise ValueError(
             f"`word_ids` must number the words of each row from 0, but has word {n - 1} in a row of {length} tokens. "

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
-from hf_latent.inference.checks import describe, sees_values
-from hf_latent.structures import DependencyTree, Several, Structure
+from hf_latent.inference.checks import describe, is_eager
+from hf_latent.structures import DependencyTree, Independent, Structure
 
 IGNORED = -100
 
@@ -71,7 +71,7 @@ def _check_classes(labels: Tensor, shape: torch.Size, count: int) -> None:
             + (several if len(shape) == 1 else "A label for each token, with -100 for those that have none.")
         )
     wrong = ((labels < 0) | (labels >= count)) & (labels != IGNORED)
-    if sees_values() and wrong.any():
+    if is_eager() and wrong.any():
         index = tuple(wrong.nonzero()[0].tolist())
         place = ", ".join(map(str, index))
         raise ValueError(
@@ -128,9 +128,7 @@ def reaching(value: Tensor, *others: Tensor) -> Tensor:
     return value
 
 
-def losses_of_heads(
-    structure: DependencyTree, scores: Tensor, num_words: Tensor, heads: Tensor, impossible: str = "error"
-) -> Tensor:
+def tree_nll(structure: DependencyTree, scores: Tensor, num_words: Tensor, heads: Tensor, impossible: str = "error") -> Tensor:
     """The negative log-likelihood of gold heads, `(batch,)`: -log of the probability of all trees that have them.
 
     Args:
@@ -144,7 +142,7 @@ def losses_of_heads(
     Raises:
         ValueError: heads that do not fit the scores in shape or range, or that no tree of the `structure` has.
     """
-    whole: Structure = structure if scores.dim() == 3 else Several(structure)
+    whole: Structure = structure if scores.dim() == 3 else Independent(structure)
     n = scores.shape[-2]
     if heads.is_floating_point() or heads.shape[:-1] != scores.shape[:-2]:
         shape = (*scores.shape[:-2], n)
@@ -155,7 +153,7 @@ def losses_of_heads(
     own, beyond = heads[..., :n].long(), heads[..., n:]
     known = own != IGNORED
     is_word = torch.arange(n, device=scores.device) < num_words[..., None]
-    if sees_values():
+    if is_eager():
         wrong = known & ~(is_word & (own >= 0) & (own <= num_words[..., None]))
         if wrong.any() or (beyond != IGNORED).any():
             index = [int(place) for place in (wrong.nonzero() if wrong.any() else (beyond != IGNORED).nonzero())[0]]
@@ -171,7 +169,7 @@ def losses_of_heads(
     strangers = (-other.double()).masked_fill(~whole.mask(exact, num_words), -torch.inf)
     gold = whole.argmax(strangers, num_words)
     is_impossible = (gold.bool() & other).flatten(-2).any(-1)
-    if sees_values() and is_impossible.any():
+    if is_eager() and is_impossible.any():
         if impossible == "error":
             raise ValueError(
                 f"heads{is_impossible.nonzero()[0].tolist()} are those of no tree that {structure!r} allows. Build the model "
@@ -183,7 +181,7 @@ def losses_of_heads(
     constrained = exact.masked_fill(other & known[..., None], -torch.inf)
     likelihood = whole.score(gold, exact, num_words)
     partial = ~(known | ~is_word).flatten(1).all(1)
-    if not sees_values() or partial.any():  # then several trees have these heads, and their probabilities add up
+    if not is_eager() or partial.any():  # then several trees have these heads, and their probabilities add up
         likelihood = torch.where(partial, whole.log_partition(constrained, num_words), likelihood)
     return (whole.log_partition(exact, num_words) - likelihood).float()
 

@@ -2,7 +2,7 @@
 
 from hf_latent.structures.categorical import Categorical
 from hf_latent.structures.dependency_tree import DependencyTree
-from hf_latent.structures.several import Several
+from hf_latent.structures.independent import Independent
 from hf_latent.structures.structure import Structure, TopK
 
-__all__ = ["Categorical", "DependencyTree", "Several", "Structure", "TopK"]
+__all__ = ["Categorical", "DependencyTree", "Independent", "Structure", "TopK"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, check_stopping
-from hf_latent.inference.checks import check_count, complain_of_no_structure, sees_values
+from hf_latent.inference.checks import check_count, is_eager, raise_no_structure
 from hf_latent.structures.structure import Structure, TopK
 
 
@@ -36,8 +36,8 @@ class Categorical(Structure):
         scores = allowed
         mask, empty = self.mask(scores, checked), (checked == 0)[:, None]
         missing = ~(mask.any(1) | empty[:, 0])
-        if sees_values() and missing.any():
-            complain_of_no_structure(int(missing.nonzero()[0]))
+        if is_eager() and missing.any():
+            raise_no_structure(int(missing.nonzero()[0]))
         exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return exact.masked_fill(~mask & ~empty, -torch.inf).masked_fill(empty, 0.0), mask, empty
 

@@ -16,12 +16,12 @@ from hf_latent.inference.checks import (
     check_range,
     check_start,
     checked_values,
-    complain_of_no_structure,
-    complain_of_start,
     describe,
     full_lengths,
     in_reach,
-    sees_values,
+    is_eager,
+    raise_invalid_start,
+    raise_no_structure,
 )
 
 
@@ -81,7 +81,7 @@ class Structure(ABC):
         if lengths is not None:
             lengths = check_lengths(lengths, scores.shape[0], scores.device)
         lengths = full_lengths(lengths, scores)
-        if sees_values():
+        if is_eager():
             check_range(lengths, scores.shape[1])
         return checked_values(scores, self.positions(scores, lengths)), lengths
 
@@ -106,12 +106,12 @@ class Structure(ABC):
         """Marg(s) = E[z] under p(z) ∝ exp(s·z) (Eq. 2): the gradient of `log_partition`."""
         differentiable = scores.requires_grad and torch.is_grad_enabled()
         # Inference mode has no gradients, but this one is a means, not an end.
-        is_inference = sees_values() and torch.is_inference_mode_enabled()
+        is_inference = is_eager() and torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
             tracked = scores if differentiable else scores.detach().clone().requires_grad_()
             total = self._finite_log_partition(tracked, lengths).sum()
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
-        if sees_values() and not gradient.isfinite().all():
+        if is_eager() and not gradient.isfinite().all():
             raise ValueError(
                 f"The gradient of `log_partition` of {self!r} is not finite. Where scores are -inf, some functions have none: "
                 "use `torch.logsumexp`, which has, in place of `torch.logaddexp` and of `log` of a sum, or fill in a large "
@@ -122,8 +122,8 @@ class Structure(ABC):
     def _finite_log_partition(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
         """The log-partition; raises where a row has no structure, whose log-partition is -inf."""
         value = self.log_partition(scores, lengths)
-        if sees_values() and value.isneginf().any():
-            complain_of_no_structure(int(value.isneginf().nonzero()[0]))
+        if is_eager() and value.isneginf().any():
+            raise_no_structure(int(value.isneginf().nonzero()[0]))
         return value
 
     def sparsemap(
@@ -182,7 +182,7 @@ class Structure(ABC):
         """
         return self.sparsemap(targets.detach(), lengths, active_set.STEP_TOLERANCE, start=start)
 
-    def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def project_from_marginals(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of `targets`, which lie near Marg(scores), onto M; no gradient. The inner step of SPIGOT-CE.
 
         The default is `sparsemap`. Such points are mostly inside M, though, where a projection is made of very many
@@ -198,7 +198,7 @@ class Structure(ABC):
         mask = self.mask(*self.check(scores, lengths))
         same = ((self.argmax(2 * start.nan_to_num() - 1, lengths) == start) & (mask | (start == 0))).flatten(1).all(1)
         if not same.all():
-            complain_of_start(int((~same).nonzero()[0]))
+            raise_invalid_start(int((~same).nonzero()[0]))
         return start.flatten(1)
 
     def _projection(
@@ -255,7 +255,7 @@ class Structure(ABC):
             vertices[(slice(None), *(slice(0, size) for size in own.shape[1:]))] = own.to(scores)
             vertices = vertices[~((vertices != 0) & ~allowed[row]).flatten(1).any(1)]
             if not len(vertices):
-                complain_of_no_structure(row)
+                raise_no_structure(row)
             yield row, vertices, vertices.double().flatten(1) @ exact[row].flatten()
 
     def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:

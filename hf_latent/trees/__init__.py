@@ -2,7 +2,6 @@
 
 from hf_latent.trees.conllu import read_conllu, write_conllu
 from hf_latent.trees.drawing import side_by_side, write_png
-from hf_latent.trees.parsing import parse
 from hf_latent.trees.statistics import attachment_score, baseline_trees, tree_statistics
 from hf_latent.trees.tree import Tree
 
@@ -10,7 +9,6 @@ __all__ = [
     "Tree",
     "attachment_score",
     "baseline_trees",
-    "parse",
     "read_conllu",
     "side_by_side",
     "tree_statistics",

@@ -7,7 +7,7 @@ import torch
 
 from hf_latent.files import shorten
 from hf_latent.structures import DependencyTree
-from hf_latent.structures.conversions import heads_from_arcs
+from hf_latent.structures.dependency_tree.conversions import heads_from_arcs
 from hf_latent.trees.tree import Tree
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hf_latent.files import shorten
-from hf_latent.inference.enumeration import is_tree
+from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.trees import drawing
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,8 @@ from hf_latent.inference.cpu.threads import run_interruptibly
 
 logger = logging.getLogger("hf_latent")
 
-# A kernel contains the parts that it calls, so it is out of date when *any* file of this folder is another, or the limits that
-# it checks for are. (Numba by itself looks at the file of the kernel alone, and would go on using the old code of the others
-# after an upgrade.)
-_FILES = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parents[1] / "checks.py"]
-_SOURCES = tuple((path.name, path.stat().st_mtime, path.stat().st_size) for path in _FILES)
+# What all kernels are made with, and the limits that they check for.
+_SHARED_FILES = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parents[1] / "checks.py"]
 
 # Lets sums be reordered, so that loops become vector instructions; NaN and infinity keep their meaning.
 REORDER = {"nsz", "reassoc", "contract"}
@@ -34,6 +31,18 @@ REORDER = {"nsz", "reassoc", "contract"}
 PATIENCE_SECONDS = 1.5
 
 _warnings: set[str] = set()
+
+
+@cache
+def sources(folder: Path) -> tuple[tuple[str, float, int], ...]:
+    """What tells the versions of a structure's kernels, all in one `folder`, apart.
+
+    A kernel contains the parts that it calls, so it is out of date when *any* file of the folder is another, or what all
+    kernels are made with. (Numba by itself looks at the file of the kernel alone, and would go on using the old code of the
+    others after an upgrade.)
+    """
+    files = [*sorted(folder.glob("*.py")), *_SHARED_FILES]
+    return tuple((path.name, path.stat().st_mtime, path.stat().st_size) for path in files)
 
 
 def _warn_once(kind: str, *arguments: object) -> None:
@@ -89,7 +98,7 @@ class KernelCache(NullCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = function.__name__
-        self._stamp = _SOURCES
+        self._stamp = sources(Path(function.__code__.co_filename).parent)
         try:
             self._numbas = CompileResultCacheImpl(function)
             self.folder: Path | None = Path(self._numbas.locator.get_cache_path())

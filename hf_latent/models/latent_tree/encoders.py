@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
-from hf_latent.inference.checks import sees_values
+from hf_latent.inference.checks import is_eager
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 
 # What a trial on a short text does not show.
@@ -175,7 +175,7 @@ def encode(encoder: PreTrainedModel, attention_mask: Tensor | None, **inputs: An
     if attention_mask is not None and attention_mask.shape == shape:
         mask = inputs["attention_mask"]
         order = (mask == 0).long().argsort(dim=1, stable=True)
-        if not (sees_values() and bool((order.diff(dim=1) > 0).all())):
+        if not (is_eager() and bool((order.diff(dim=1) > 0).all())):
             back = order.argsort(dim=1)
             inputs = {
                 name: _reorder(value, order) if _is_of_tokens(value, mask.shape) else value for name, value in inputs.items()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import sees_values
+from hf_latent.inference.checks import is_eager
 from hf_latent.models.losses import IGNORED
 
 _ADVICE = (
@@ -22,7 +22,7 @@ def check_heads(word_ids: Tensor, heads: Tensor) -> None:
     words, and some head; and where the first k words of a sentence have heads, each of them, and none of the others has.
     (Trees that are known in part have gaps. Who knows the heads of the first k words and of no other passes `word_ids`.)
     """
-    if not sees_values() or not word_ids.numel() or heads.shape[:-1] != word_ids.shape[:-1]:
+    if not is_eager() or not word_ids.numel() or heads.shape[:-1] != word_ids.shape[:-1]:
         return
     num_words = (word_ids.amax(-1) + 1).clamp(min=0)
     known = heads.to(word_ids.device) != IGNORED
@@ -43,7 +43,7 @@ def check_token_labels(word_ids: Tensor, labels: Tensor, names: Mapping[int, str
     In a row with labels, each word has one at its first token; its other tokens have none, the same, or, of a "B-X" by the
     `names`, "I-X"; tokens of no word have none. (Who knows the labels of some words only passes `word_ids`.)
     """
-    if not sees_values() or not word_ids.numel() or labels.shape != word_ids.shape:
+    if not is_eager() or not word_ids.numel() or labels.shape != word_ids.shape:
         return
     labels = labels.to(word_ids.device)
     so_far = word_ids.cummax(1).values

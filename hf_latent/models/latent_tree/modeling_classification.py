@@ -11,7 +11,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
-from hf_latent.inference.checks import sees_values
+from hf_latent.inference.checks import is_eager
 from hf_latent.layers import AttentionPooling, DecomposableAttention
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads, check_token_labels
@@ -145,7 +145,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         if output.arcs is None:  # then they come from the encoder, which may be of another precision
             words = words.to(self.classifier.weight.dtype)
         logits = self.logits(words, output.num_words, own_word_ids)
-        if output.latent_loss is not None and output.latent_loss.requires_grad and logits.requires_grad and sees_values():
+        if output.latent_loss is not None and output.latent_loss.requires_grad and logits.requires_grad and is_eager():
             self._watch(logits, output.latent_loss)
         loss = None if output.loss is None else reaching(output.loss, logits)
         if labels is not None:
@@ -272,7 +272,7 @@ def split_pairs(word_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
     in_second = torch.zeros_like(is_word) if token_type_ids is None else token_type_ids == 1
     told = in_second.any(1, keepdim=True)
     second = torch.where(told, in_second, second)
-    if sees_values():
+    if is_eager():
         one_alone = ((second & is_word).sum(1) == 0) | ((~second & is_word).sum(1) == 0)
         wrong = ((starts.sum(1) > 2) | one_alone) & ~told[:, 0]
         if wrong.any():

@@ -19,15 +19,15 @@ from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
 from hf_latent.estimators import Estimator, get_estimator
-from hf_latent.inference.checks import sees_values
+from hf_latent.inference.checks import is_eager
 from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads
 from hf_latent.models.latent_tree.look_ahead import looks_ahead
 from hf_latent.models.latent_tree.word_boundaries import OWN_WORD, UNSET, token_kinds, word_ids_from_tokens
-from hf_latent.models.losses import IGNORED, losses_of_heads, mean_heads_loss, reaching
-from hf_latent.structures import DependencyTree, Several, Structure
+from hf_latent.models.losses import IGNORED, mean_heads_loss, reaching, tree_nll
+from hf_latent.structures import DependencyTree, Independent, Structure
 
 logger = logging.get_logger(__name__)
 
@@ -295,7 +295,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        if encoded.attentions == () and sees_values():
+        if encoded.attentions == () and is_eager():
             logger.warning_once(
                 f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
                 'return. Load it with `attn_implementation="eager"`.'
@@ -331,7 +331,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         if heads is not None:
             if self.tree is None or tree is None:
                 raise ValueError("`heads` were given to a model without a tree (`estimator=None`), which cannot learn them.")
-            losses = losses_of_heads(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
+            losses = tree_nll(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
             heads_loss = losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
             loss = reaching(self.config.heads_loss_weight * mean_heads_loss(heads_loss, None, None), decoder_words)
         if self.tree is not None and tree is not None and predict_heads and not self.training:
@@ -367,7 +367,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
     def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The word of each token, `(batch, tokens)`, read off the tokens; -1 for tokens of none, -2 for white space."""
-        unset = sees_values() and bool((self.token_kinds[:1] == UNSET).all())
+        unset = is_eager() and bool((self.token_kinds[:1] == UNSET).all())
         if input_ids is None or unset:
             why = "only `inputs_embeds` were passed" if input_ids is None else "the model was made without a tokenizer"
             raise ValueError(
@@ -379,7 +379,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
 def _best_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor) -> Tensor:
     """Of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
-    whole: Structure = structure if scores.dim() == 3 else Several(structure)
+    whole: Structure = structure if scores.dim() == 3 else Independent(structure)
     is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
     return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
 

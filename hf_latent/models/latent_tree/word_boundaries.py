@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_latent.inference.checks import sees_values
+from hf_latent.inference.checks import is_eager
 
 # Of a token: flags, two bits each for the class of its first and its last character (0: does not matter) ...
 NO_WORD, OPENS_WORD = 1 << 0, 1 << 1
@@ -115,7 +115,7 @@ def word_ids_from_tokens(input_ids: Tensor, attention_mask: Tensor | None, table
     """
     kinds = table[input_ids.long()].long()  # where no text has a token, tokenizers return floats
     if attention_mask is None:
-        if sees_values() and (kinds & PADDING).any():
+        if is_eager() and (kinds & PADDING).any():
             raise ValueError("Pass `attention_mask`: this tokenizer writes unknown words as it writes padding.")
         attended = torch.ones_like(kinds, dtype=torch.bool)
     else:

@@ -12,10 +12,12 @@ where μ⁰ has the weight that the others leave. The result is in the polytope 
 
 import numpy as np
 
-from hf_latent.inference.cpu import active_set, arborescence, eisner
+from hf_latent.inference.cpu import active_set
 from hf_latent.inference.cpu.compiling import REORDER, Kernel, part
-from hf_latent.inference.cpu.gather import DONE, OUT_OF_RANGE, gather_scores, gather_weights, scatter
-from hf_latent.inference.cpu.kernels import (
+from hf_latent.inference.cpu.simd import WIDTH, charts_of, larger, plus
+from hf_latent.structures.dependency_tree.cpu import arborescence, eisner
+from hf_latent.structures.dependency_tree.cpu.gather import DONE, OUT_OF_RANGE, gather_scores, gather_weights, scatter
+from hf_latent.structures.dependency_tree.cpu.kernels import (
     attach_padding,
     check_pivots,
     check_sentence,
@@ -24,7 +26,6 @@ from hf_latent.inference.cpu.kernels import (
     projective_marginals,
     six_charts,
 )
-from hf_latent.inference.cpu.lanes import WIDTH, charts_of, larger, plus
 
 # For up to so many words, trees alone are not too many, and end exactly.
 SHORT = 10
@@ -34,7 +35,7 @@ TILTS = (3.0, 10.0, 30.0, 0.0)
 
 
 @Kernel
-def project_nearby(  # type: ignore[no-untyped-def]
+def project_from_marginals(  # type: ignore[no-untyped-def]
     values, targets, sizes, order, first, last, projective, single_root, scratch, tol, most_points, point, status, cancelled
 ):
     """Writes the projections of `targets` into `point`, from the marginals of `values`; both `(batch, n, n + 1)`, `point` 0.

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.random import uniforms
-from hf_latent.inference.reference import arborescence
-from hf_latent.inference.reference.masking import FORBIDDEN, word_mask
+from hf_latent.structures.dependency_tree.reference import arborescence
+from hf_latent.structures.dependency_tree.reference.masking import FORBIDDEN, word_mask
 
 # So many numbers at most, of the matrices of all words, are kept at once when trees are drawn (or those of one sentence).
 LARGEST_CHUNK = 2**25

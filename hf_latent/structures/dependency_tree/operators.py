@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from hf_latent.inference import active_set
-from hf_latent.inference.best_trees import best_trees
 from hf_latent.inference.checks import (
     check_count,
     check_finite,
@@ -28,18 +27,19 @@ from hf_latent.inference.checks import (
     check_range,
     check_start,
     checked_values,
-    complain_of_no_structure,
-    complain_of_start,
     describe,
     full_lengths,
     in_reach,
-    sees_values,
+    is_eager,
+    raise_invalid_start,
+    raise_no_structure,
 )
-from hf_latent.inference.cpu import batch
-from hf_latent.inference.enumeration import is_tree
+from hf_latent.inference.k_best import best_trees
 from hf_latent.inference.random import draw_seeds
-from hf_latent.inference.reference import trees
-from hf_latent.inference.reference.masking import arc_mask, word_mask
+from hf_latent.structures.dependency_tree.cpu import operations as batch
+from hf_latent.structures.dependency_tree.enumeration import is_tree
+from hf_latent.structures.dependency_tree.reference import trees
+from hf_latent.structures.dependency_tree.reference.masking import arc_mask, word_mask
 
 
 def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
@@ -50,13 +50,13 @@ def check_shapes(scores: object, lengths: object = None) -> tuple[Tensor, Tensor
         ValueError: scores not of shape `(batch, n, n + 1)`, lengths not of shape `(batch,)`.
     """
     scores, lengths = _shaped(scores, lengths)
-    if sees_values() and forward_ad.unpack_dual(scores).tangent is not None:
+    if is_eager() and forward_ad.unpack_dual(scores).tangent is not None:
         # torch's operators in Python have backward derivatives only, and would give 0 here.
         raise NotImplementedError(
             "Trees have no forward-mode derivatives (`torch.func.jvp`, `torch.autograd.forward_ad`): use `backward()` or "
             "`torch.autograd.grad`."
         )
-    if sees_values() and torch.func.debug_unwrap(scores) is not scores:
+    if is_eager() and torch.func.debug_unwrap(scores) is not scores:
         raise NotImplementedError(
             "Trees cannot be transformed by `torch.func` (`grad`, `vjp`, `jacrev`, `hessian`, `vmap`): use `backward()`, "
             "`torch.autograd.grad` or `torch.autograd.functional`, and put what would be mapped over into the batch."
@@ -69,7 +69,8 @@ def _shaped(scores: object, lengths: object, name: str = "scores") -> tuple[Tens
     if scores.shape[2] != scores.shape[1] + 1:
         raise ValueError(
             f"`{name}` must have shape (batch, n, n + 1): a row for each word, a column for ROOT (first) and each word as a "
-            f"head; got {describe(scores)}. `hf_latent.structures.conversions` turns other layouts into this one."
+            f"head; got {describe(scores)}. `hf_latent.structures.dependency_tree.conversions` turns other "
+            "layouts into this one."
         )
     return scores, None if lengths is None else check_lengths(lengths, scores.shape[0], scores.device)
 
@@ -83,7 +84,7 @@ def check_tree_scores(scores: object, lengths: object = None) -> tuple[Tensor, T
     """
     scores, lengths = check_shapes(scores, lengths)
     lengths = full_lengths(lengths, scores)
-    if sees_values():  # else, the operators will tell
+    if is_eager():  # else, the operators will tell
         check_range(lengths, scores.shape[1])
     return checked_values(scores, arc_mask(lengths, scores.shape[1])), lengths
 
@@ -99,7 +100,7 @@ def _check_values(scores: Tensor, lengths: Tensor | None, projective: bool, sing
     check_finite(scores, arc_mask(lengths, scores.shape[1]))
     missing = ~trees.has_tree(scores, lengths, projective, single_root)
     if missing.any():
-        complain_of_no_structure(int(missing.nonzero()[0]))
+        raise_no_structure(int(missing.nonzero()[0]))
     return lengths
 
 
@@ -181,7 +182,7 @@ def tree_projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None,
     )
 
 
-def tree_projection_nearby(
+def tree_projection_from_marginals(
     targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool
 ) -> Tensor:
     """The projection of `targets`, which lie near the marginals of the scores; no gradient."""
@@ -190,7 +191,7 @@ def tree_projection_nearby(
         raise ValueError(
             f"`targets` must be a tensor of the shape of `scores`, {tuple(scores.shape)}, got {describe(targets)}."
         )
-    return _projection_nearby(targets.detach(), scores.detach(), lengths, projective, single_root)
+    return _projection_from_marginals(targets.detach(), scores.detach(), lengths, projective, single_root)
 
 
 def _checked_sparsemap(
@@ -373,14 +374,16 @@ def _projection_from(targets: Tensor, start: Tensor, lengths: Tensor | None, pro
     return _sparsemap(targets, lengths, start, projective, single_root, *limits)[0]
 
 
-@torch.library.custom_op("hf_latent::tree_projection_nearby", mutates_args=())
-def _projection_nearby(targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool) -> Tensor:
+@torch.library.custom_op("hf_latent::tree_projection_from_marginals", mutates_args=())
+def _projection_from_marginals(
+    targets: Tensor, scores: Tensor, lengths: Tensor | None, projective: bool, single_root: bool
+) -> Tensor:
     scores, lengths = _shaped(scores, lengths)
     check_like(targets, scores.shape, scores, "targets")
     point, found = torch.empty_like(scores), torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     if _has_kernels(scores):
         check_finite(targets, arc_mask(full_lengths(lengths, scores), scores.shape[1]), "targets")
-        point, found = batch.projection_nearby(scores, targets, lengths, (projective, single_root))
+        point, found = batch.projection_from_marginals(scores, targets, lengths, (projective, single_root))
     if not found.all():
         rest = (~found).nonzero()[:, 0]
         own = None if lengths is None else lengths[rest]
@@ -415,7 +418,7 @@ def _like_the_first(first: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
-for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp, _projection_from, _projection_nearby):
+for _operator in (_argmax, _marginals, _marginals_vjp, _sparsemap_vjp, _projection_from, _projection_from_marginals):
     _operator.register_fake(_like_the_first)
 
 
@@ -439,7 +442,7 @@ def _sparsemap_elsewhere(
         same = (start == torch.nn.functional.one_hot(heads, n + 1)).all(2) | ~word_mask(lengths, n)
         valid = is_tree(heads, projective, single_root, lengths) & same.all(1)
         if not valid.all():
-            complain_of_start(int((~valid).nonzero()[0]))
+            raise_invalid_start(int((~valid).nonzero()[0]))
     first = None if start is None else start.double().flatten(1)
     allowed = possible_arcs(scores, lengths).flatten(1)
     found = active_set.project(scores.double().flatten(1), allowed, oracle, tol, max_iter, first)

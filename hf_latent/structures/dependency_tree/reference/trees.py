@@ -8,9 +8,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from hf_latent.inference.enumeration import is_tree
-from hf_latent.inference.reference import arborescence, eisner, matrix_tree
-from hf_latent.inference.reference.masking import FORBIDDEN, arc_mask, normalize, word_mask
+from hf_latent.structures.dependency_tree.enumeration import is_tree
+from hf_latent.structures.dependency_tree.reference import arborescence, eisner, matrix_tree
+from hf_latent.structures.dependency_tree.reference.masking import FORBIDDEN, arc_mask, normalize, word_mask
 
 
 def _sums(projective: bool) -> ModuleType:

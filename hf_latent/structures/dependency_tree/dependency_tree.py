@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_latent.inference import operators
 from hf_latent.inference.active_set import MAX_ITER, SparseMAPSolution
-from hf_latent.inference.enumeration import all_trees
+from hf_latent.structures.dependency_tree import operators
+from hf_latent.structures.dependency_tree.enumeration import all_trees
 from hf_latent.structures.structure import Structure, TopK
 
 
@@ -89,14 +89,14 @@ class DependencyTree(Structure):
         """
         return operators.tree_projection_from(targets, start, lengths, self.projective, self.single_root)
 
-    def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def project_from_marginals(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of `targets`, which lie near Marg(scores), onto the convex hull of the trees; no gradient.
 
         On the CPU, for more than ten words, as the best combination of 48 points, marginals of tilted scores and trees (see
-        `cpu.nearby`), or of fewer if they are known to be enough (an error of 0.1 % of the step from the marginals to the
-        target). With 48, the error is some 5 to 10 % of the step on real sentences. Otherwise by `sparsemap`.
+        `cpu.from_marginals`), or of fewer if they are known to be enough (an error of 0.1 % of the step from the marginals to
+        the target). With 48, the error is some 5 to 10 % of the step on real sentences. Otherwise by `sparsemap`.
         """
-        return operators.tree_projection_nearby(targets, scores, lengths, self.projective, self.single_root)
+        return operators.tree_projection_from_marginals(targets, scores, lengths, self.projective, self.single_root)
 
     def sample(
         self,

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import STEP_POINTS
-from hf_latent.inference.checks import check_finite, check_range, complain_of_no_structure, complain_of_start
-from hf_latent.inference.cpu import gather, kernels
-from hf_latent.inference.cpu.lanes import WIDTH
-from hf_latent.inference.cpu.nearby import project_nearby
+from hf_latent.inference.checks import check_finite, check_range, raise_invalid_start, raise_no_structure
+from hf_latent.inference.cpu.simd import WIDTH
 from hf_latent.inference.cpu.threads import SMALLEST_SHARE, run_groups, scratch
-from hf_latent.inference.reference import trees
-from hf_latent.inference.reference.masking import arc_mask
+from hf_latent.structures.dependency_tree.cpu import gather, kernels
+from hf_latent.structures.dependency_tree.cpu.from_marginals import project_from_marginals
+from hf_latent.structures.dependency_tree.reference import trees
+from hf_latent.structures.dependency_tree.reference.masking import arc_mask
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
 
@@ -64,7 +64,7 @@ class Batch:
         if not self.all_done and (self.status == gather.NOT_FINITE).any():
             check_finite(self.scores, arc_mask(self._lengths(), self.scores.shape[1]))
         if required and not self.all_done and (self.status == gather.NO_TREE).any():
-            complain_of_no_structure(int(np.flatnonzero(self.status == gather.NO_TREE)[0]))
+            raise_no_structure(int(np.flatnonzero(self.status == gather.NO_TREE)[0]))
 
     def rest(self, kind: Kind) -> tuple[np.ndarray, Tensor, Tensor] | None:
         """The rows out of the kernels' range, with their scores and lengths.
@@ -80,7 +80,7 @@ class Batch:
         scores, lengths = self.scores[rows], self._lengths()[rows]
         missing = ~trees.has_tree(scores, lengths, *kind)
         if missing.any():
-            complain_of_no_structure(int(rows[missing.int().argmax()]))
+            raise_no_structure(int(rows[missing.int().argmax()]))
         return rows, scores, lengths
 
     def scratch(self, operation: str, first: int, kind: Kind) -> np.ndarray:
@@ -206,7 +206,7 @@ def sparsemap(
         inside = np.arange(n) < batch.sizes[:, None]
         one_each = (np.take_along_axis(arcs, starts[:, :, None], 2)[:, :, 0] == 1) & (np.abs(arcs).sum(2) == 1)
         if (inside & ~one_each).any():
-            complain_of_start(int(np.flatnonzero((inside & ~one_each).any(1))[0]))
+            raise_invalid_start(int(np.flatnonzero((inside & ~one_each).any(1))[0]))
     point, gaps = np.zeros_like(batch.values), np.zeros(count)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -221,7 +221,7 @@ def sparsemap(
 
     batch.run(work, 80, longest=1000)
     if (batch.status == gather.BAD_START).any():
-        complain_of_start(int(np.flatnonzero(batch.status == gather.BAD_START)[0]))
+        raise_invalid_start(int(np.flatnonzero(batch.status == gather.BAD_START)[0]))
     heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
     if found:
         widest = [np.pad(part, ((0, 0), (0, n - part.shape[1])), constant_values=-1) for part, _, _ in found]
@@ -239,7 +239,7 @@ def sparsemap(
     )
 
 
-def projection_nearby(
+def projection_from_marginals(
     scores: Tensor, targets: Tensor, lengths: Tensor | None, kind: Kind, tol: float = 1e-3, most_points: int = STEP_POINTS
 ) -> tuple[Tensor, Tensor]:
     """The projections of `targets`, which lie near the marginals of the scores, and which rows have one `(batch,)`."""
@@ -248,7 +248,7 @@ def projection_nearby(
 
     def work(first: int, last: int) -> None:
         room = batch.scratch("marginals", first, kind)
-        project_nearby(
+        project_from_marginals(
             *(batch.values, aims, batch.sizes, batch.order, first, last, *kind, room),
             *(tol, most_points, point, batch.status, batch.cancelled),
         )

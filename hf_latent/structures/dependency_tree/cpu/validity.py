@@ -1,4 +1,4 @@
-"""Whether heads make up a tree, compiled. See `hf_latent.inference.enumeration.is_tree`."""
+"""Whether heads make up a tree, compiled. See `hf_latent.structures.dependency_tree.enumeration.is_tree`."""
 
 import numpy as np
 

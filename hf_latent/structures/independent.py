@@ -1,4 +1,4 @@
-"""Several choices of the same kind made at once, such as a tree for each of two sentences."""
+"""Independent choices from one structure that share one loss, such as a tree for each of two sentences."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ LARGEST_ENUMERATION = 300_000
 
 
 @dataclass(frozen=True)
-class Several(Structure):
+class Independent(Structure):
     """Independent choices, each from the same structure: Z is the product of their sets.
 
     Scores are `(batch, choices, *event)`, `lengths (batch, choices)`. One example has one loss, however many choices it makes:
@@ -29,7 +29,7 @@ class Several(Structure):
     structure: Structure
 
     def __post_init__(self) -> None:
-        if not isinstance(self.structure, Structure) or isinstance(self.structure, Several):
+        if not isinstance(self.structure, Structure) or isinstance(self.structure, Independent):
             raise TypeError(
                 f"`structure` must be what each choice is made from, such as DependencyTree(), got {self.structure!r}."
             )
@@ -109,10 +109,10 @@ class Several(Structure):
         flat, lengths = self._flat(targets, lengths)
         return self.structure.project_from(flat, check_start(start, targets).flatten(0, 1), lengths).view(targets.shape)
 
-    def project_nearby(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def project_from_marginals(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of each choice's target; no gradient."""
         flat, lengths = self._flat(scores, lengths)
-        return self.structure.project_nearby(targets.flatten(0, 1), flat, lengths).view(scores.shape)
+        return self.structure.project_from_marginals(targets.flatten(0, 1), flat, lengths).view(scores.shape)
 
     def sample(
         self,
@@ -150,7 +150,7 @@ class Several(Structure):
 
     def enumerate(self, size: int) -> Tensor:
         """Not to be had from one size, as the number of choices is in the scores: see `enumerate_rows`."""
-        raise ValueError("`Several` has a size for each choice: use `enumerate_rows(scores, lengths)`.")
+        raise ValueError("`Independent` has a size for each choice: use `enumerate_rows(scores, lengths)`.")
 
     def enumerate_rows(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """For each row: its number, all combinations in the shape of `scores[row]`, and the score of each."""

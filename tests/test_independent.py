@@ -4,12 +4,12 @@ import pytest
 import torch
 from conftest import TREE_ESTIMATORS
 
-from hf_latent import Categorical, DependencyTree, LatentTreeLayer, Several, Structure, get_estimator
+from hf_latent import Categorical, DependencyTree, Independent, LatentTreeLayer, Structure, get_estimator
 
 CASES = [
-    (Several(DependencyTree()), (2, 3, 4)),
-    (Several(DependencyTree(False, True)), (2, 3, 4)),
-    (Several(Categorical()), (2, 5)),
+    (Independent(DependencyTree()), (2, 3, 4)),
+    (Independent(DependencyTree(False, True)), (2, 3, 4)),
+    (Independent(Categorical()), (2, 5)),
 ]
 LENGTHS = torch.tensor([[3, 2], [1, 3], [0, 2]])
 
@@ -78,7 +78,7 @@ def test_samples(case):
 @pytest.mark.parametrize("estimator", [*TREE_ESTIMATORS, "expected_loss"])
 def test_every_estimator_gives_one_loss_for_all_choices_of_an_example(estimator):
     """For a loss that is a sum over the choices, pulled-back estimators give each the gradient it would have alone."""
-    structure, single = Several(DependencyTree()), DependencyTree()
+    structure, single = Independent(DependencyTree()), DependencyTree()
     scores, costs = torch.randn(2, 3, 2, 3, 4, dtype=torch.float64)
     scores.requires_grad_()
     lengths = torch.tensor([[3, 2], [1, 3], [2, 2]])
@@ -118,15 +118,15 @@ def test_layer_over_several_sentences():
 )
 def test_bad_input(scores, lengths, message):
     with pytest.raises(ValueError, match=message):
-        Several(DependencyTree()).argmax(scores, lengths)
+        Independent(DependencyTree()).argmax(scores, lengths)
     with pytest.raises(TypeError, match="`structure` must be"):
-        Several(Several(DependencyTree()))
+        Independent(Independent(DependencyTree()))
     with pytest.raises(ValueError, match="enumerate_rows"):
-        Several(DependencyTree()).enumerate(3)
+        Independent(DependencyTree()).enumerate(3)
 
 
 def test_extremes():
-    structure = Several(DependencyTree())
+    structure = Independent(DependencyTree())
     assert structure.top_k(torch.zeros(0, 2, 3, 4), k=2).structures.shape == (0, 2, 2, 3, 4)
     with pytest.raises(ValueError, match=r"`start` must be structures, a tensor of shape \(2, 2, 3, 4\)"):
         structure.sparsemap(torch.zeros(2, 2, 3, 4), start=torch.zeros(2, 2, 3))

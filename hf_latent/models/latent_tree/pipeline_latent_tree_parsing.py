@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_latent.trees.parsing import as_text, by_length, encode, parse_tokens, tree_of, without_adapters
+from hf_latent.models.latent_tree.parsing import as_text, by_length, encode, parse_tokens, tree_of, without_adapters
 from hf_latent.trees.tree import Tree
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.random import uniforms
-from hf_latent.inference.reference.masking import FORBIDDEN
+from hf_latent.structures.dependency_tree.reference.masking import FORBIDDEN
 
 Reduce = Callable[..., Tensor]
 

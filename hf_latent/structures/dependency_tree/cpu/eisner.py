@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_latent.inference.cpu import random
 from hf_latent.inference.cpu.compiling import part
-from hf_latent.inference.cpu.lanes import constant, increase, load, plus, row, store, times
+from hf_latent.inference.cpu.simd import constant, increase, load, plus, row, store, times
 
 # C(i -> k) at [i, k], the same at [k, i]; C(j -> k) at [j, k], the same at [k, j]; I(i -> k) at [i, k]; I(j -> k) at [j, k].
 RIGHT, RIGHT_BY_END, LEFT, LEFT_BY_END, RIGHT_ARC, LEFT_ARC = range(6)

@@ -4,7 +4,7 @@ import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE, OUT_OF_REACH
 from hf_latent.inference.cpu.compiling import part
-from hf_latent.inference.cpu.lanes import (
+from hf_latent.inference.cpu.simd import (
     WIDTH,
     constant,
     exp,

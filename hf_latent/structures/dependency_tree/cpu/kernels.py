@@ -10,22 +10,9 @@ many charts `(size, size, WIDTH)`, of one place more than there are words, as `C
 import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE
-from hf_latent.inference.cpu import active_set, arborescence, eisner, insertion, matrix_tree, validity
+from hf_latent.inference.cpu import active_set
 from hf_latent.inference.cpu.compiling import Kernel, part
-from hf_latent.inference.cpu.gather import (
-    BAD_START,
-    DONE,
-    NO_TREE,
-    NOT_CONVERGED,
-    NOT_FINITE,
-    OUT_OF_RANGE,
-    gather_derivatives,
-    gather_scores,
-    gather_weights,
-    reach_of,
-    scatter,
-)
-from hf_latent.inference.cpu.lanes import (
+from hf_latent.inference.cpu.simd import (
     WIDTH,
     charts_of,
     constant,
@@ -38,6 +25,20 @@ from hf_latent.inference.cpu.lanes import (
     set_lane,
     store,
     times,
+)
+from hf_latent.structures.dependency_tree.cpu import arborescence, eisner, insertion, matrix_tree, validity
+from hf_latent.structures.dependency_tree.cpu.gather import (
+    BAD_START,
+    DONE,
+    NO_TREE,
+    NOT_CONVERGED,
+    NOT_FINITE,
+    OUT_OF_RANGE,
+    gather_derivatives,
+    gather_scores,
+    gather_weights,
+    reach_of,
+    scatter,
 )
 
 # Sums run on weights, not on their logarithms, where that loses nothing: a weight that falls below the smallest number

@@ -5,7 +5,7 @@ In place, on weights instead of their logarithms, eight sentences at a time. `ar
 """
 
 from hf_latent.inference.cpu.compiling import part
-from hf_latent.inference.cpu.lanes import constant, increase, load, over, plus, row, store, times
+from hf_latent.inference.cpu.simd import constant, increase, load, over, plus, row, store, times
 
 
 @part
