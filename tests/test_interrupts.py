@@ -112,8 +112,9 @@ def test_an_interrupt_comes_within_a_second(interrupted, operation, number_of_th
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_an_interrupt_comes_through_a_compiled_graph(interrupted, backend):
     compiled = torch.compile(lambda scores: PROJECTIVE.sparsemap(scores, tol=1e-9) * 2, backend=backend, fullgraph=True)
-    compiled(NEARLY_EQUAL[:, :4, :5])
-    compiled(NEARLY_EQUAL[:, :5, :6])
+    # What compiles is torch: an interrupt that comes in one of its callbacks is lost, as in any callback of Python.
+    for scores in (NEARLY_EQUAL[:, :4, :5], NEARLY_EQUAL[:, :5, :6], 1e4 * NEARLY_EQUAL):
+        compiled(scores)
     assert interrupted(lambda: compiled(NEARLY_EQUAL), 0.3) < 1
 
 
