@@ -292,6 +292,7 @@ class Structure(ABC):
     def log_prob(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """log p(z) = s·z - log_partition, `(batch,)`, for `z` in Z of the shape of `scores`. Differentiable in `scores`.
 
+        For several of each row, `z (count, batch, *event)`, such as samples: `(count, batch)`, from one log-partition.
         -inf where z has a forbidden part. That it is a structure at all is not checked; for a point inside M this is the
         expectation of log p under it.
         """
@@ -300,15 +301,22 @@ class Structure(ABC):
         return _bounded(value, above=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def score(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """s·z, `(batch,)`, over what counts of each row; -inf where z has some of a forbidden part. Differentiable."""
+        """s·z, `(batch,)`, over what counts of each row; -inf where z has some of a forbidden part. Differentiable.
+
+        For several of each row, `z (count, batch, *event)`: `(count, batch)`.
+        """
         scores, lengths = self.check(scores, lengths)
-        if z.shape != scores.shape:
-            raise ValueError(f"`z` must have the shape of `scores`, {tuple(scores.shape)}, got {tuple(z.shape)}.")
+        if scores.shape not in (z.shape, z.shape[1:]):
+            raise ValueError(
+                f"`z` must have the shape of `scores`, {tuple(scores.shape)}, or one dimension more in front, got "
+                f"{tuple(z.shape)}."
+            )
         positions, allowed = self.positions(scores, lengths), self.mask(scores, lengths)
         exact = torch.promote_types(scores.dtype, torch.float32)
         product = scores.to(exact).masked_fill(~allowed, 0.0) * z.to(exact).masked_fill(~allowed, 0.0)
         forbidden = (z.detach() > 0) & positions & ~allowed
-        return product.flatten(1).sum(1).masked_fill(forbidden.flatten(1).any(1), -torch.inf)
+        dims = tuple(range(-self.event_dims, 0))
+        return product.sum(dims).masked_fill(forbidden.flatten(-self.event_dims).any(-1), -torch.inf)
 
 
 def _bounded(value: Tensor, below: float | None = None, above: float | None = None) -> Tensor:
