@@ -264,6 +264,7 @@ def test_demo(run, tmp_path):
     run("demo", "--output_dir", tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["accuracy"]["with a latent tree"] > 0.9
+    assert results["attachment_score"]["latent trees"] > 0.9
     assert results["accuracy"]["the same network without a tree"] == pytest.approx(0.5, abs=0.05)
     assert (tmp_path / "trees.svg").is_file()
 
