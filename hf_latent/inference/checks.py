@@ -129,9 +129,11 @@ def check_range(lengths: Tensor, largest: int, name: str = "lengths") -> None:
         )
 
 
-def full_lengths(lengths: Tensor | None, scores: Tensor) -> Tensor:
-    """`lengths`, or the size of dimension 1 of `scores` for every row if there are none."""
-    return torch.full((scores.shape[0],), scores.shape[1], device=scores.device) if lengths is None else lengths
+def full_lengths(lengths: Tensor | None, scores: Tensor, longest: int | None = None) -> Tensor:
+    """`lengths`, or `longest` for every row if there are none: by default, the size of dimension 1 of `scores`."""
+    if lengths is not None:
+        return lengths
+    return torch.full((scores.shape[0],), scores.shape[1] if longest is None else longest, device=scores.device)
 
 
 def check_count(name: str, value: object) -> None:

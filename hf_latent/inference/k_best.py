@@ -1,75 +1,94 @@
-"""The k best trees (Lawler 1972): whatever the kind, with nothing but its argmax.
+"""The k best structures (Lawler 1972), with nothing but an argmax.
 
-The trees other than the best one are split into sets that do not overlap: those that differ from it first at word 0, at word
-1, and so on. The best of each set is an argmax in which the words before have the heads that they have, and that word must not
-have its own. The best of all of these is the second best tree, whose set is split in turn.
+The structures other than the best one are split into sets that do not overlap: those that differ from it first in group 0, in
+group 1, and so on (in trees, a group is a word, which chooses its head). The best of each set is an argmax in which the groups
+before choose as they do in the best, and that group must not. The best of all of these is the second best structure, whose set
+is split in turn.
 """
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Argmax = Callable[[Tensor], Tensor]
+from hf_latent.inference.checks import in_reach
+
+Oracle = Callable[[Tensor, int], Tensor]
 
 # At most this many scores are looked at in one go.
 LARGEST_CHUNK = 2**22
 
 
-def best_trees(scores: Tensor, allowed: Tensor, lengths: Tensor, argmax: Argmax, k: int) -> tuple[Tensor, Tensor]:
-    """The heads of the k best trees `(batch, k, n)` (n + 1 beyond the sentence), best first, and their scores `(batch, k)`.
+def best_structures(structure: Any, scores: Tensor, lengths: Tensor, oracle: Oracle, k: int) -> tuple[Tensor, Tensor]:
+    """The choices of the k best structures `(batch, k, groups)`, -1 for none, best first, and their scores `(batch, k)`.
 
-    `argmax` gives the arcs of a best tree for each row of scores `(rows, n, n + 1)`, all of length n, and none where all trees
-    are forbidden. The k best trees have no arc but those `allowed (batch, n, n + 1)`.
-
-    Where there are fewer than k trees, the heads of the rest are n + 1 throughout and their scores -inf. Takes up to k · n
-    argmaxes a sentence.
+    `oracle(scores, length)` gives a best structure for each row of scores, all of one length, and 0 where all are forbidden.
+    Where there are fewer than k, the choices of the rest are -1 throughout and their scores -inf. Takes up to k · groups
+    argmaxes a row.
     """
-    size, n = scores.shape[:2]
-    heads = torch.full((size, k, n), n + 1, device=scores.device)
-    values = torch.full((size, k), -torch.inf, dtype=torch.float64, device=scores.device)
+    dims = structure.group_dims
+    groups = scores.shape[1:-dims].numel()
+    choices = torch.full((len(scores), k, groups), -1, device=scores.device)
+    values = torch.full((len(scores), k), -torch.inf, dtype=torch.float64, device=scores.device)
+    allowed = in_reach(scores, structure.positions(scores, lengths))
     for row, length in enumerate(lengths.tolist()):
-        own = (slice(length), slice(length + 1))
-        in_order = _in_order(scores[row][own].double(), allowed[row][own], argmax)
-        for place, (value, tree) in enumerate(itertools.islice(in_order, k)):
-            heads[row, place, :length] = tree
+        event = structure.event_shape(length, scores)
+        own = tuple(slice(size) for size in event)
+        count, columns = torch.Size(event[:-dims]).numel(), torch.Size(event[-dims:]).numel()
+
+        def argmax(some: Tensor, event: tuple[int, ...] = event, length: int = length) -> Tensor:
+            return oracle(some.view(-1, *event), length).view(some.shape)
+
+        exact, possible = (part[row][own].reshape(count, columns) for part in (scores.double(), allowed))
+        for place, (value, chosen) in enumerate(itertools.islice(_in_order(exact, possible, argmax), k)):
+            choices[row, place, :count] = _in_the_columns_of(chosen, event[-dims:], scores.shape[-dims:])
             values[row, place] = value
-    return heads, values
+    return choices, values
 
 
-def _in_order(scores: Tensor, possible: Tensor, argmax: Argmax):  # type: ignore[no-untyped-def]
-    """All trees over one sentence's `scores (n, n + 1)`, of `possible` arcs, as (score, heads), best first."""
-    n = len(scores)
-    if n == 0:
+def _in_the_columns_of(chosen: Tensor, own: tuple[int, ...], whole: torch.Size) -> Tensor:
+    """Entries of a group of the size `own`, as they are numbered in a group of the size `whole`."""
+    return (
+        torch.as_tensor(torch.arange(whole.numel()).view(whole)[tuple(slice(size) for size in own)])
+        .flatten()
+        .to(chosen)[chosen]
+    )
+
+
+def _in_order(scores: Tensor, possible: Tensor, argmax: Callable[[Tensor], Tensor]) -> Iterator[tuple[float, Tensor]]:
+    """All structures of `possible` parts over one row's `scores (groups, columns)`, as (score, choices), best first."""
+    count, columns = scores.shape
+    if count == 0:
         yield 0.0, torch.zeros(0, dtype=torch.int64, device=scores.device)
         return
-    words = torch.arange(n, device=scores.device)
+    groups = torch.arange(count, device=scores.device)
     tie_breaker = itertools.count()
     # Of size 1, none of them is so low beside the others of a set that the argmax takes it for forbidden.
     comparable = torch.ldexp(scores, -torch.frexp(scores.masked_fill(~possible, 0.0).abs().amax()).exponent)
     queue: list[tuple[float, int, Tensor, int, Tensor]] = []
 
     def push(allowed: Tensor, split: Tensor) -> None:
-        """The best tree of each set, `allowed (sets, n, n + 1)`, that has one; `split (sets,)` is where it is split next."""
-        chunk = max(1, LARGEST_CHUNK // (n * (n + 1)))
+        """The best of each set, `allowed (sets, groups, columns)`, that has one; `split (sets,)` is where it is split next."""
+        chunk = max(1, LARGEST_CHUNK // (count * columns))
         for some, at in zip(allowed.split(chunk), split.split(chunk), strict=True):
-            arcs = argmax(comparable.where(some, -torch.inf))
-            heads = arcs.argmax(2)
-            totals = scores.expand(len(heads), -1, -1).gather(2, heads[:, :, None]).sum((1, 2))
-            found = zip(arcs.flatten(1).any(1).tolist(), totals.tolist(), heads, at.tolist(), some, strict=True)
-            for is_tree, total, tree, place, mask in found:
-                if is_tree:
-                    heapq.heappush(queue, (-total, next(tie_breaker), tree, place, mask[place].clone()))
+            best = argmax(comparable.where(some, -torch.inf))
+            choices = best.argmax(2)
+            totals = scores.expand(len(choices), -1, -1).gather(2, choices[:, :, None]).sum((1, 2))
+            found = zip(best.flatten(1).any(1).tolist(), totals.tolist(), choices, at.tolist(), some, strict=True)
+            for exists, total, chosen, place, mask in found:
+                if exists:
+                    heapq.heappush(queue, (-total, next(tie_breaker), chosen, place, mask[place].clone()))
 
     push(possible[None], torch.zeros(1, dtype=torch.int64))
     while queue:
-        negative, _, tree, place, allowed_at_place = heapq.heappop(queue)
-        yield -negative, tree
-        splits = words[place:]
-        same = torch.nn.functional.one_hot(tree, n + 1).bool()
-        mask = torch.where((words < splits[:, None])[:, :, None], same, possible)
+        negative, _, chosen, place, allowed_at_place = heapq.heappop(queue)
+        yield -negative, chosen
+        splits = groups[place:]
+        same = torch.nn.functional.one_hot(chosen, columns).bool()
+        mask = torch.where((groups < splits[:, None])[:, :, None], same, possible)
         mask[0, place] = allowed_at_place
         mask[splits - place, splits] &= ~same[splits]
         push(mask, splits)

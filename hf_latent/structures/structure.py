@@ -80,10 +80,14 @@ class Structure(ABC):
         scores = check_floating(scores, f"(batch, ...) with {self.event_dims + 1} dimensions", self.event_dims + 1)
         if lengths is not None:
             lengths = check_lengths(lengths, scores.shape[0], scores.device)
-        lengths = full_lengths(lengths, scores)
+        lengths = full_lengths(lengths, scores, self.longest(scores))
         if is_eager():
-            check_range(lengths, scores.shape[1])
+            check_range(lengths, self.longest(scores))
         return checked_values(scores, self.positions(scores, lengths)), lengths
+
+    def longest(self, scores: Tensor) -> int:
+        """The largest length that `scores` have room for; by default, the size of their dimension 1."""
+        return scores.shape[1]
 
     def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """True where an entry of `scores` counts; by default, where dimension 1 is below `lengths`."""

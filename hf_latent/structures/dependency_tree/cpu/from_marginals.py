@@ -13,10 +13,11 @@ where μ⁰ has the weight that the others leave. The result is in the polytope 
 import numpy as np
 
 from hf_latent.inference.cpu import active_set
+from hf_latent.inference.cpu.batch import DONE, OUT_OF_RANGE
 from hf_latent.inference.cpu.compiling import REORDER, Kernel, part
 from hf_latent.inference.cpu.simd import WIDTH, charts_of, larger, plus
 from hf_latent.structures.dependency_tree.cpu import arborescence, eisner
-from hf_latent.structures.dependency_tree.cpu.gather import DONE, OUT_OF_RANGE, gather_scores, gather_weights, scatter
+from hf_latent.structures.dependency_tree.cpu.gather import gather_scores, gather_weights, scatter
 from hf_latent.structures.dependency_tree.cpu.kernels import (
     attach_padding,
     check_pivots,

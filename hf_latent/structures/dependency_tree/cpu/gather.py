@@ -3,6 +3,7 @@
 import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE, OUT_OF_REACH
+from hf_latent.inference.cpu.batch import DONE, NO_STRUCTURE, NOT_FINITE, OUT_OF_RANGE
 from hf_latent.inference.cpu.compiling import part
 from hf_latent.inference.cpu.simd import (
     WIDTH,
@@ -18,9 +19,6 @@ from hf_latent.inference.cpu.simd import (
     store,
     times,
 )
-
-# What a row of the batch can come to.
-DONE, NOT_FINITE, OUT_OF_RANGE, NOT_CONVERGED, NO_TREE, BAD_START = 0, 1, 2, 3, 4, 5
 
 
 @part
@@ -69,7 +67,7 @@ def gather_scores(values, rows, sizes, lanes, status):  # type: ignore[no-untype
         if n > 0 and not (found[2, lane] == 0.0 and (abs(best) <= LARGEST_SCORE or best == -np.inf)):
             status[rows[lane]] = NOT_FINITE
         elif n > 0 and best == -np.inf:
-            status[rows[lane]] = NO_TREE
+            status[rows[lane]] = NO_STRUCTURE
         found[0, lane] = reach_of(best)
         far |= found[1, lane] < found[0, lane]
     if far:

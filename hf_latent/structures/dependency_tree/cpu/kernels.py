@@ -11,6 +11,7 @@ import numpy as np
 
 from hf_latent.inference.checks import LARGEST_SCORE
 from hf_latent.inference.cpu import active_set
+from hf_latent.inference.cpu.batch import BAD_START, DONE, NO_STRUCTURE, NOT_CONVERGED, NOT_FINITE, OUT_OF_RANGE
 from hf_latent.inference.cpu.compiling import Kernel, part
 from hf_latent.inference.cpu.simd import (
     WIDTH,
@@ -27,19 +28,7 @@ from hf_latent.inference.cpu.simd import (
     times,
 )
 from hf_latent.structures.dependency_tree.cpu import arborescence, eisner, insertion, matrix_tree, validity
-from hf_latent.structures.dependency_tree.cpu.gather import (
-    BAD_START,
-    DONE,
-    NO_TREE,
-    NOT_CONVERGED,
-    NOT_FINITE,
-    OUT_OF_RANGE,
-    gather_derivatives,
-    gather_scores,
-    gather_weights,
-    reach_of,
-    scatter,
-)
+from hf_latent.structures.dependency_tree.cpu.gather import gather_derivatives, gather_scores, gather_weights, reach_of, scatter
 
 # Sums run on weights, not on their logarithms, where that loses nothing: a weight that falls below the smallest number
 # (1e-308) may be lost if all trees through it are a share of less than about 1e-20. An arc's row has 1 as its largest weight,
@@ -77,7 +66,7 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
                 index = rows[lane]
                 n = sizes[index]
                 if status[index] == DONE and charts[eisner.RIGHT][0, n, lane] == -np.inf:
-                    status[index] = NO_TREE
+                    status[index] = NO_STRUCTURE
                 if status[index] == DONE:
                     eisner.trace(charts, lane, n, single_root, heads, False, state)
                     _mark(heads, n, arcs[index])
@@ -89,7 +78,7 @@ def argmax(values, sizes, order, first, last, projective, single_root, scratch, 
             n = sizes[index]
             lowest = check_sentence(values[index], n, status[index : index + 1])
             if status[index] == DONE and not arborescence.best_heads(values[index], n, lowest, single_root, heads):
-                status[index] = NO_TREE
+                status[index] = NO_STRUCTURE
             if status[index] == DONE:
                 _mark(heads, n, arcs[index])
 
@@ -257,7 +246,7 @@ def sparsemap(  # type: ignore[no-untyped-def]
                 n = sizes[index]
                 lowest = check_sentence(values[index], n, status[index : index + 1])
                 if n > 0 and status[index] == DONE and not active_set.shift(values[index], n, lowest, shifted[slot]):
-                    status[index] = NO_TREE
+                    status[index] = NO_STRUCTURE
                 if n > 0 and starts[index, 0] >= 0 and status[index] == DONE:
                     is_tree = validity.is_tree(starts[index], n, projective, single_root)
                     if not is_tree or active_set.score(shifted[slot], starts[index], n) == -np.inf:
@@ -292,7 +281,7 @@ def sparsemap(  # type: ignore[no-untyped-def]
             else:
                 found_one = arborescence.best_heads(rest[slot], n, -np.inf, single_root, heads[slot])
             if not found_one:
-                status[index], owner[slot] = NO_TREE, -1
+                status[index], owner[slot] = NO_STRUCTURE, -1
                 continue
             count, room = counts[slot], len(weights[slot])
             if count == room:
@@ -427,7 +416,7 @@ def check_sentence(scores, n, status):  # type: ignore[no-untyped-def]
     if n > 0 and (wrong or -np.inf < best < -LARGEST_SCORE):
         status[0] = NOT_FINITE
     elif n > 0 and best == -np.inf:
-        status[0] = NO_TREE
+        status[0] = NO_STRUCTURE
     return reach_of(best)
 
 

@@ -1,5 +1,5 @@
-"""The readable specification of every algorithm: vectorized PyTorch, float64, any device.
+"""The readable specification of every algorithm on trees: vectorized PyTorch, float64, any device.
 
-Faster implementations are tested against this one. Every function here takes checked input (see
-`hf_latent.structures.dependency_tree.operators`, the door through which all callers come) and computes on plain tensors.
+Faster implementations are tested against this one. Every function here takes checked input, as `hf_latent.inference.dispatch`
+hands it on.
 """

@@ -11,7 +11,8 @@ through it.
 import torch
 from torch import Tensor
 
-from hf_latent.structures.dependency_tree.reference.masking import FORBIDDEN, word_mask
+from hf_latent.inference.normalize import FORBIDDEN
+from hf_latent.structures.dependency_tree.reference.masking import word_mask
 
 
 def argmax(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from hf_latent.inference.normalize import FORBIDDEN
 from hf_latent.inference.random import uniforms
-from hf_latent.structures.dependency_tree.reference.masking import FORBIDDEN
 
 Reduce = Callable[..., Tensor]
 

@@ -16,9 +16,10 @@ Time O(n^3) in n vectorized steps, memory O(n^3 / 3) for the marginals.
 import torch
 from torch import Tensor
 
+from hf_latent.inference.normalize import FORBIDDEN
 from hf_latent.inference.random import uniforms
 from hf_latent.structures.dependency_tree.reference import arborescence
-from hf_latent.structures.dependency_tree.reference.masking import FORBIDDEN, word_mask
+from hf_latent.structures.dependency_tree.reference.masking import word_mask
 
 # So many numbers at most, of the matrices of all words, are kept at once when trees are drawn (or those of one sentence).
 LARGEST_CHUNK = 2**25
