@@ -1,5 +1,7 @@
 """What a score of -inf forbids, or one very low beside the rest, is never there: in any operation, structure or estimator."""
 
+from contextlib import nullcontext
+
 import brute_force
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hf_latent import Categorical, DependencyTree, Independent, Structure, get_estimator
-from hf_latent.structures.dependency_tree import operators
+from hf_latent.inference.dispatch import reference_only
 
 N, BATCH = 4, 9
 LOW = {
@@ -20,9 +22,9 @@ LOW = {
 
 
 @pytest.fixture(params=["kernels", "reference"])
-def implementation(request, monkeypatch) -> None:
-    if request.param == "reference":
-        monkeypatch.setattr(operators, "_has_kernels", lambda scores: False)
+def implementation(request):
+    with reference_only() if request.param == "reference" else nullcontext():
+        yield
 
 
 def masked_problem(tree: DependencyTree, share: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:

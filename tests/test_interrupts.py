@@ -15,7 +15,7 @@ import torch
 
 from hf_latent import DependencyTree
 from hf_latent.inference.cpu import compiling, threads
-from hf_latent.structures.dependency_tree.reference import trees
+from hf_latent.structures.dependency_tree.reference.trees import TreeReference
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
@@ -54,7 +54,7 @@ OPERATIONS = {
     "projection nearby": lambda: PROJECTIVE.project_from_marginals(LONG[:64, :100, :101], LONG[:64, :100, :101]),
     "the best trees": lambda: PROJECTIVE.top_k(NEARLY_EQUAL, None, 1000),
     "backward": lambda: backward(PROJECTIVE.log_partition(LONG[:1].clone().requires_grad_().expand(400, -1, -1))),
-    "the reference": lambda: trees.marginals(LONG[:4], torch.full((4,), 300), True, False),
+    "the reference": lambda: TreeReference().marginals(PROJECTIVE, LONG[:4], torch.full((4,), 300)),
     "compiling": compile_slowly,
 }
 

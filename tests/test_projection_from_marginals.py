@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hf_latent import DependencyTree, Independent
-from hf_latent.structures.dependency_tree.cpu import operations as batch
 from hf_latent.structures.dependency_tree.cpu.from_marginals import SHORT
+from hf_latent.structures.dependency_tree.cpu.operations import TreeKernels
 from hf_latent.structures.dependency_tree.reference.masking import arc_mask
 
 LENGTHS = torch.tensor([9, 0, 13, 1, 12, 3, 14, 2, 10, 11])
@@ -25,7 +25,7 @@ def test_many_points_come_within_two_percent(kind, scale, step):
     scores, change = problem(scale, step)
     targets = tree.marginals(scores, LENGTHS) + change
     exact = tree.sparsemap(targets, LENGTHS, 1e-12)
-    found, rows = batch.projection_from_marginals(scores, targets, LENGTHS, kind, tol=1e-4, most_points=400)
+    found, rows = TreeKernels().project_by_marginals(tree, targets, scores, LENGTHS, tol=1e-4, most_points=400)
     assert rows.tolist() == [length == 0 or length > SHORT for length in LENGTHS]
     way = (exact - tree.marginals(scores, LENGTHS)).flatten(1).norm(dim=1)
     error = (found - exact).flatten(1).norm(dim=1)
@@ -80,7 +80,7 @@ def test_scores_beyond_the_kernels_range():
     scores = scores.clone()
     scores[0] = -1e4 * torch.arange(15.0)  # all must hang from the first words, which not all can
     start = tree.marginals(scores, LENGTHS)
-    found, rows = batch.projection_from_marginals(scores, start + change, LENGTHS, (True, False))
+    found, rows = TreeKernels().project_by_marginals(DependencyTree(), start + change, scores, LENGTHS)
     exact = tree.sparsemap(start + change, LENGTHS, 1e-12)
     assert not rows[0] or (found[0] - exact[0]).norm() < 0.1
     assert (tree.project_from_marginals(start + change, scores, LENGTHS)[0] - exact[0]).norm() < 0.1

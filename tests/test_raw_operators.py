@@ -20,7 +20,7 @@ SEEDS = torch.arange(6).view(2, 3)
 def right_arguments() -> dict[str, dict[str, object]]:
     """Of each operator, by name."""
     kind = {"projective": True, "single_root": False}
-    _, heads, weights, counts, _, _ = OPERATORS.tree_sparsemap(SCORES, LENGTHS, None, *KIND, 1e-6, 100)
+    _, heads, weights, counts, _, _ = OPERATORS.tree_sparsemap(SCORES, LENGTHS, None, 1e-6, 100, *KIND)
     both = {"scores": SCORES, "lengths": LENGTHS}
     return {
         "tree_argmax": both | kind,
@@ -30,15 +30,16 @@ def right_arguments() -> dict[str, dict[str, object]]:
         "tree_sample": both | {"seeds": SEEDS} | kind,
         "tree_top_k": both | kind | {"k": 2},
         "tree_sparsemap": both | {"start": TREES} | kind | {"tol": 1e-6, "max_iter": 100},
-        "tree_projection_from": {"targets": SCORES, "start": TREES, "lengths": LENGTHS} | kind,
-        "tree_projection_from_marginals": {"targets": SCORES.exp(), "scores": SCORES, "lengths": LENGTHS} | kind,
+        "tree_project_from": {"targets": SCORES, "start": TREES, "lengths": LENGTHS} | kind,
+        "tree_project_from_marginals": {"targets": SCORES.exp(), "scores": SCORES, "lengths": LENGTHS} | kind,
         "tree_sparsemap_vjp": {
             "grad": SCORES.exp(),
             "lengths": LENGTHS,
-            "heads": heads,
+            "choices": heads,
             "weights": weights,
             "counts": counts,
-        },
+        }
+        | kind,
     }
 
 
@@ -69,8 +70,8 @@ WRONG = [
     (["seeds"], SEEDS[0], ValueError),
     (["seeds"], SEEDS.int(), TypeError),
     (["seeds"], SEEDS.double(), TypeError),
-    (["heads"], torch.zeros(5, 3, dtype=torch.long), ValueError),
-    (["heads"], torch.zeros(0, dtype=torch.long), ValueError),
+    (["choices"], torch.zeros(5, 3, dtype=torch.long), ValueError),
+    (["choices"], torch.zeros(0, dtype=torch.long), ValueError),
     (["weights"], torch.ones(1, dtype=torch.double), ValueError),
     (["weights"], torch.ones(100, dtype=torch.float), TypeError),
     (["counts"], torch.tensor([1, 1, 2**40]), ValueError),
@@ -95,13 +96,13 @@ def test_a_wrong_argument_is_named(operator):
                 getattr(OPERATORS, operator)(**right | {name: value})
 
 
-def test_heads_out_of_range_are_named():
+def test_choices_out_of_range_are_named():
     right = right_arguments()["tree_sparsemap_vjp"]
     for head in (5, 2**40, -2, -(2**40)):
-        heads = right["heads"].clone()
-        heads[0, 0] = head
-        with pytest.raises(ValueError, match="`heads` must lie between -1"):
-            OPERATORS.tree_sparsemap_vjp(**right | {"heads": heads})
+        choices = right["choices"].clone()
+        choices[0, 0] = head
+        with pytest.raises(ValueError, match="`choices` must lie between -1"):
+            OPERATORS.tree_sparsemap_vjp(**right | {"choices": choices})
 
 
 def scattered(value: object) -> object:

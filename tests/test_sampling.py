@@ -11,7 +11,7 @@ from hf_latent import Categorical, DependencyTree
 from hf_latent.inference import random
 from hf_latent.structures.dependency_tree.conversions import arcs_from_heads
 from hf_latent.structures.dependency_tree.enumeration import is_tree
-from hf_latent.structures.dependency_tree.reference import trees
+from hf_latent.structures.dependency_tree.reference.trees import TreeReference
 
 DRAWS = 20_000
 
@@ -46,7 +46,7 @@ def test_samples_follow_the_distribution(tree):
 def test_the_reference_sampler_follows_the_distribution(tree):
     scores, lengths = torch.randn(1, 3, 4).expand(1, 3, 4), torch.tensor([3])
     seeds = random.draw_seeds((1, 4000), torch.Generator().manual_seed(1), torch.device("cpu"))
-    heads = trees.sample(scores.expand(4000, 3, 4), lengths.expand(4000), seeds, tree.projective, tree.single_root)[0]
+    heads = TreeReference().sample(tree, scores.expand(4000, 3, 4), lengths.expand(4000), seeds)[0]
     assert_follows(arcs_from_heads(heads), scores[0], tree)
 
 
@@ -60,7 +60,7 @@ def test_samples_of_peaked_scores_follow_the_distribution(tree, sampler, seed):
     seeds = random.draw_seeds((4000, 1), torch.Generator().manual_seed(seed), torch.device("cpu"))
     kind = tree.projective, tree.single_root
     if sampler == "reference":
-        samples = arcs_from_heads(trees.sample(scores, torch.tensor([5]), seeds, *kind)[:, 0])
+        samples = arcs_from_heads(TreeReference().sample(DependencyTree(*kind), scores, torch.tensor([5]), seeds)[:, 0])
     else:
         samples = torch.ops.hf_latent.tree_sample(scores, None, seeds, *kind)[:, 0]
     assert_follows(samples, scores[0], tree)

@@ -10,7 +10,7 @@ from hf_latent import DependencyTree
 from hf_latent.structures.dependency_tree.conversions import heads_from_arcs
 from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.structures.dependency_tree.reference import arborescence, eisner, matrix_tree
-from hf_latent.structures.dependency_tree.reference.masking import normalize
+from hf_latent.structures.dependency_tree.reference.trees import normalized as normalize
 
 LENGTHS = torch.tensor([5, 4, 3, 2, 1, 0, 5])
 

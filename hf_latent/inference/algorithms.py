@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference import active_set
-from hf_latent.inference.checks import full_lengths, in_reach, raise_invalid_start
+from hf_latent.inference.checks import in_reach, raise_invalid_start
 from hf_latent.inference.k_best import best_structures
 from hf_latent.inference.random import uniforms
 
@@ -57,11 +57,11 @@ class Algorithms(ABC):
     checks_values: ClassVar[bool] = False
 
     @abstractmethod
-    def argmax(self, structure: Choices, scores: Tensor, lengths: Tensor | None, required: bool = True) -> Tensor:
+    def argmax(self, structure: Choices, scores: Tensor, lengths: Tensor, required: bool = True) -> Tensor:
         """A best structure. Where a row has none: an error if one is `required`, else 0."""
 
     @abstractmethod
-    def log_partition(self, structure: Choices, scores: Tensor, lengths: Tensor | None) -> Tensor:
+    def log_partition(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
         """log Σ exp(s·z), `(batch,)`; a reference's is differentiable, by `torch.func` too."""
 
     def has_structure(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
@@ -69,20 +69,20 @@ class Algorithms(ABC):
         best, mask = self.argmax(structure, scores, lengths), structure.positions(scores, lengths)
         return ~((best != 0) & mask & ~in_reach(scores, mask)).flatten(1).any(1)
 
-    def marginals(self, structure: Choices, scores: Tensor, lengths: Tensor | None) -> Tensor:
+    def marginals(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
         """The gradient of the log-partition. (`torch.autograd` is switched off within an operator, `torch.func` is not.)"""
         return torch.func.grad(lambda moved: self.log_partition(structure, moved, lengths).sum())(scores)
 
-    def marginals_derivative(self, structure: Choices, scores: Tensor, lengths: Tensor | None, direction: Tensor) -> Tensor:
+    def marginals_derivative(self, structure: Choices, scores: Tensor, lengths: Tensor, direction: Tensor) -> Tensor:
         """The derivative of the marginals when the scores move along `direction`.
 
         The Jacobian is the Hessian of the log-partition and symmetric, so this is the vector-Jacobian product as well.
         """
-        mask = structure.positions(scores, full_lengths(lengths, scores, structure.longest(scores)))
+        mask = structure.positions(scores, lengths)
         moved = direction.to(scores.dtype).masked_fill(~mask, 0.0)
         return torch.func.jvp(lambda at: self.marginals(structure, at, lengths), (scores,), (moved,))[1]
 
-    def sample(self, structure: Choices, scores: Tensor, lengths: Tensor | None, seeds: Tensor) -> Tensor:
+    def sample(self, structure: Choices, scores: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """Drawn choices `(samples, batch, groups)`, -1 for none, one structure for each of `seeds (samples, batch)`.
 
         Group by group, from its marginals beside the choices before: a call of `marginals` for each group.
@@ -90,7 +90,7 @@ class Algorithms(ABC):
         samples, dims = len(seeds), structure.group_dims
         current = scores.double().repeat(samples, *[1] * (scores.dim() - 1))
         groups = current.flatten(-dims).view(len(current), -1, scores.shape[-dims:].numel())
-        repeated = full_lengths(lengths, scores, structure.longest(scores)).repeat(samples)
+        repeated = lengths.repeat(samples)
         choices = torch.full(groups.shape[:2], -1, device=scores.device)
         random = uniforms(seeds.flatten(), groups.shape[1])
         columns = torch.arange(groups.shape[2], device=scores.device)
@@ -104,19 +104,18 @@ class Algorithms(ABC):
             groups[:, group].masked_fill_(others, -torch.inf)
         return choices.view(samples, len(scores), -1)
 
-    def top_k(self, structure: Choices, scores: Tensor, lengths: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, structure: Choices, scores: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The choices of the k best structures `(batch, k, groups)`, best first, and their scores `(batch, k)` in float64."""
 
         def oracle(some: Tensor, length: int) -> Tensor:
             return self.argmax(structure, some, torch.full((len(some),), length, device=some.device), required=False)
 
-        return best_structures(structure, scores, full_lengths(lengths, scores, structure.longest(scores)), oracle, k)
+        return best_structures(structure, scores, lengths, oracle, k)
 
     def sparsemap(
-        self, structure: Choices, scores: Tensor, lengths: Tensor | None, start: Tensor | None, tol: float, max_iter: int
+        self, structure: Choices, scores: Tensor, lengths: Tensor, start: Tensor | None, tol: float, max_iter: int
     ) -> Projection:
         """The Euclidean projection, by the active-set method, begun at the structures `start`."""
-        lengths = full_lengths(lengths, scores, structure.longest(scores))
         positions = structure.positions(scores, lengths)
         allowed = in_reach(scores, positions).flatten(1)
         first = None if start is None else self._checked_start(structure, start, lengths, positions)
@@ -139,18 +138,18 @@ class Algorithms(ABC):
         return start.double().flatten(1)
 
     def sparsemap_derivative(
-        self, structure: Choices, direction: Tensor, lengths: Tensor | None, choices: Tensor, weights: Tensor, counts: Tensor
+        self, structure: Choices, direction: Tensor, lengths: Tensor, choices: Tensor, weights: Tensor, counts: Tensor
     ) -> Tensor:
         """The change of a projection when the scores move along `direction`; the Jacobian is symmetric."""
         vertices, shares = listed_by_row(structure, choices, weights, counts, direction)
         change = active_set.derivative(vertices.double().flatten(2), shares, direction.double().flatten(1))
         return change.view(direction.shape)
 
-    def project_from(self, structure: Choices, targets: Tensor, start: Tensor, lengths: Tensor | None) -> Tensor:
+    def project_from(self, structure: Choices, targets: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
         """The projection of `targets`, begun at the structures `start`, as exact as an estimator needs it."""
         return self.sparsemap(structure, targets, lengths, start, active_set.STEP_TOLERANCE, active_set.MAX_ITER).point
 
-    def project_from_marginals(self, structure: Choices, targets: Tensor, scores: Tensor, lengths: Tensor | None) -> Tensor:
+    def project_from_marginals(self, structure: Choices, targets: Tensor, scores: Tensor, lengths: Tensor) -> Tensor:
         """The projection of `targets`, which lie near the marginals of the scores, as exact as an estimator needs it."""
         return self.project_from(structure, targets, self.argmax(structure, scores, lengths).to(targets.dtype), lengths)
 

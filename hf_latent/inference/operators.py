@@ -49,7 +49,9 @@ def by_way_of_the_cpu(operator: Callable[..., Any]) -> Callable[..., Any]:
     """The operator for tensors on a device that has no kernels: their numbers come to the CPU, and the results go back."""
 
     def moved(*arguments: Any) -> Any:
-        device = next(value.device for value in arguments if isinstance(value, Tensor))
+        device = next((value.device for value in arguments if isinstance(value, Tensor)), None)
+        if device is None:
+            return operator(*arguments)  # and its error
         results = operator(*(value.cpu() if isinstance(value, Tensor) else value for value in arguments))
         return results.to(device) if isinstance(results, Tensor) else tuple(result.to(device) for result in results)
 
@@ -124,7 +126,7 @@ class Operators:
 
     def _ready(
         self, structure: Any, scores: Tensor, lengths: Tensor | None, name: str = "scores"
-    ) -> tuple[Algorithms, Tensor, Tensor | None]:
+    ) -> tuple[Algorithms, Tensor, Any]:
         """Who answers, and what it is given: checked values, unless it checks them itself."""
         scores, lengths = shaped(structure, scores, lengths, name)
         algorithms = self._algorithms()
@@ -290,7 +292,7 @@ class Operators:
         return self.sparsemap_vjp_operator(grad, *ctx.saved_tensors, *ctx.options), *[None] * (4 + len(ctx.options))
 
 
-def shaped(structure: Any, scores: object, lengths: object, name: str = "scores") -> tuple[Tensor, Tensor | None]:
+def shaped(structure: Any, scores: Any, lengths: Any, name: str = "scores") -> tuple[Tensor, Any]:
     scores = structure.check_shape(scores, name)
     return scores, None if lengths is None else check_lengths(lengths, scores.shape[0], scores.device)
 

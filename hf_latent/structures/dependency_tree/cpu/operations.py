@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent.inference.active_set import STEP_POINTS, STEP_TOLERANCE
+from hf_latent.inference.active_set import MAX_ITER, STEP_POINTS, STEP_TOLERANCE
 from hf_latent.inference.algorithms import Algorithms, Projection
 from hf_latent.inference.checks import raise_invalid_start
 from hf_latent.inference.cpu.batch import BAD_START, DONE, NOT_CONVERGED, Batch, array
@@ -183,7 +183,9 @@ class TreeKernels(Algorithms):
         if not found.all():
             rest = (~found).nonzero()[:, 0]
             own = None if lengths is None else lengths[rest]
-            point[rest] = super().project_from_marginals(structure, targets[rest], scores[rest], own).to(point.dtype)
+            first = self.argmax(structure, scores[rest], own)
+            limits = STEP_TOLERANCE, MAX_ITER
+            point[rest] = self.sparsemap(structure, targets[rest], own, first, *limits).point.to(point.dtype)
         return point
 
     def project_by_marginals(
