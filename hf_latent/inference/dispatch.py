@@ -27,7 +27,7 @@ __all__ = ["Operations", "reference_only"]
 class Operations(Operators):
     """The operations of one class of structures. Every method takes the structure, of which it has the options."""
 
-    def check_shapes(self, structure: Any, scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
+    def check_shapes(self, structure: Any, scores: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None]:
         """`scores` and `lengths` of right types and shapes; their values are checked by the operators.
 
         Raises:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, check_stopping
 from hf_latent.inference.checks import check_count, is_eager, raise_no_structure
-from hf_latent.structures.structure import Structure, TopK
+from hf_latent.structures.structure import Checked, Structure, TopK
 
 
 @dataclass(frozen=True)
@@ -22,23 +22,17 @@ class Categorical(Structure):
     tensor([[0.5000, 0.5000, 0.0000]])
     """
 
-    def _masked(self, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _masked(self, checked: Checked) -> tuple[Tensor, Tensor, Tensor]:
         """Scores in float32 or better, -inf where there is no category, the mask, and the rows with nothing to choose.
 
-        Those rows are all 0, so that nothing becomes NaN. Where all categories of all rows count, the masks are views of one
-        value.
+        Those rows are all 0, so that nothing becomes NaN.
         """
-        allowed, checked = self.check(scores, lengths)
-        if lengths is None and scores.shape[1] and allowed is scores:
-            everything = torch.ones((), dtype=torch.bool, device=scores.device)
-            exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            return exact, everything.expand(scores.shape), ~everything.expand(len(scores), 1)
-        scores = allowed
-        mask, empty = self.mask(scores, checked), (checked == 0)[:, None]
-        missing = ~(mask.any(1) | empty[:, 0])
-        if is_eager() and missing.any():
-            raise_no_structure(int(missing.nonzero()[0]))
-        exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        mask, empty = checked.allowed, (checked.lengths == 0)[:, None]
+        exact = checked.scores.to(torch.promote_types(checked.scores.dtype, torch.float32))
+        if mask is not checked.positions:
+            missing = ~(mask.any(1) | empty[:, 0])
+            if is_eager() and missing.any():
+                raise_no_structure(int(missing.nonzero()[0]))
         return exact.masked_fill(~mask & ~empty, -torch.inf).masked_fill(empty, 0.0), mask, empty
 
     def num_parts(self, lengths: Tensor) -> Tensor:
@@ -47,7 +41,7 @@ class Categorical(Structure):
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """e_k for the (first) highest score, `(batch, k)`; no gradient."""
-        masked, mask, _ = self._masked(scores, lengths)
+        masked, mask, _ = self._masked(self.checked(scores, lengths))
         if not masked.shape[1]:
             return scores.detach().clone()
         best = torch.nn.functional.one_hot(masked.argmax(1), masked.shape[1])
@@ -55,13 +49,19 @@ class Categorical(Structure):
 
     def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """logsumexp of the valid scores, `(batch,)`, in float32 or better."""
-        masked, _, empty = self._masked(scores, lengths)
+        return self._log_partition(self.checked(scores, lengths))
+
+    def _log_partition(self, checked: Checked) -> Tensor:
+        masked, _, empty = self._masked(checked)
         return masked.logsumexp(1).masked_fill(empty[:, 0], 0.0)
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """softmax, `(batch, k)`."""
-        masked, mask, _ = self._masked(scores, lengths)
-        return masked.softmax(1).masked_fill(~mask, 0.0).to(scores.dtype)
+        return self._marginals(self.checked(scores, lengths))
+
+    def _marginals(self, checked: Checked) -> Tensor:
+        masked, mask, _ = self._masked(checked)
+        return masked.softmax(1).masked_fill(~mask, 0.0).to(checked.scores.dtype)
 
     def sparsemap(
         self,
@@ -73,8 +73,9 @@ class Categorical(Structure):
     ) -> Tensor:
         """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`; exact, whatever the tolerance."""
         check_stopping(tol, max_iter, scores)
-        self._check_start(start, scores, lengths)
-        masked, mask, _ = self._masked(scores, lengths)
+        checked = self.checked(scores, lengths)
+        self._check_start(start, checked)
+        masked, mask, _ = self._masked(checked)
         if not masked.numel():
             return masked.to(scores.dtype)
         # A projection onto the simplex does not move when all scores do, and never gives weight to a score that is 1 below
@@ -91,7 +92,7 @@ class Categorical(Structure):
     ) -> Tensor:
         """Unit vectors drawn from the softmax, `(num_samples, batch, k)`; no gradient."""
         check_count("num_samples", num_samples)
-        masked, mask, empty = self._masked(scores.detach(), lengths)
+        masked, mask, empty = self._masked(self.checked(scores.detach(), lengths))
         if not masked.numel():
             return scores.detach().new_zeros(num_samples, *scores.shape)
         chances = masked.double().softmax(1).masked_fill(~mask & ~empty, 0.0)
@@ -102,7 +103,7 @@ class Categorical(Structure):
     def top_k(self, scores: Tensor, lengths: Tensor | None = None, k: int = 1) -> TopK:
         """The unit vectors of the k highest scores, `(batch, k, categories)`, best first; no gradient."""
         check_count("k", k)
-        masked, mask, empty = self._masked(scores.detach(), lengths)
+        masked, mask, empty = self._masked(self.checked(scores.detach(), lengths))
         count = min(k, masked.shape[1])
         if not masked.shape[1]:
             return super().top_k(scores, lengths, k)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, SparseMAPSolution
 from hf_latent.inference.algorithms import Algorithms
-from hf_latent.inference.checks import check_range, checked_values, full_lengths, is_eager
 from hf_latent.inference.dispatch import Operations
 from hf_latent.structures.structure import Structure, TopK
 
@@ -35,13 +34,9 @@ class DeclaredStructure(Structure):
         """The part of an entry of `scores` that one of this length takes up, from its corner."""
         return length, *scores.shape[2:]
 
-    def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores`, with -inf for all that is forbidden, and int64 `lengths`, or an error that names what is wrong."""
-        scores, lengths = self.operations.check_shapes(self, scores, lengths)
-        lengths = full_lengths(lengths, scores, self.longest(scores))
-        if is_eager():  # else, the operators will tell
-            check_range(lengths, self.longest(scores))
-        return checked_values(scores, self.positions(scores, lengths)), lengths
+    def check_shapes(self, scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
+        """`scores` and int64 `lengths` (or None) of right types and shapes; their values are not looked at."""
+        return self.operations.check_shapes(self, scores, lengths)
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """A highest-scoring structure, of the shape of `scores`; no gradient."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER
 from hf_latent.inference.checks import check_start
-from hf_latent.structures.structure import Structure, TopK
+from hf_latent.structures.structure import Checked, Structure, TopK
 
 LARGEST_ENUMERATION = 300_000
 
@@ -61,10 +61,11 @@ class Independent(Structure):
             lengths = lengths.flatten()
         return scores.flatten(0, 1), lengths
 
-    def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores`, -inf where forbidden, and `lengths (batch, choices)`, or an error that names what is wrong with them."""
-        flat, checked = self.structure.check(*self._flat(scores, lengths))
-        return flat.view(scores.shape), checked.view(scores.shape[:2])
+    def checked(self, scores: Tensor, lengths: Tensor | None = None) -> Checked:
+        """`scores`, -inf where forbidden, `lengths (batch, choices)`, and masks; or an error that names what is wrong."""
+        flat = self.structure.checked(*self._flat(scores, lengths))
+        scores, *masks = (part.view(scores.shape) for part in (flat.scores, flat.positions, flat.allowed))
+        return Checked(scores, flat.lengths.view(scores.shape[:2]), *masks)
 
     def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """True where an entry of `scores` counts."""
@@ -85,6 +86,12 @@ class Independent(Structure):
     def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The sum of the choices' log-partitions, `(batch,)`."""
         return self.structure.log_partition(*self._flat(scores, lengths)).view(scores.shape[:2]).sum(1)
+
+    def _log_partition(self, checked: Checked) -> Tensor:
+        return self.structure._log_partition(_flat(checked)).view(checked.scores.shape[:2]).sum(1)
+
+    def _marginals(self, checked: Checked) -> Tensor:
+        return self.structure._marginals(_flat(checked)).view(checked.scores.shape)
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The marginals of each choice."""
@@ -167,3 +174,8 @@ class Independent(Structure):
             places = torch.cartesian_prod(*[torch.arange(len(values)) for _, values in own]).view(-1, choices)
             vertices = torch.stack([one[places[:, choice]] for choice, (one, _) in enumerate(own)], dim=1)
             yield row, vertices, reduce(torch.add, [values[places[:, choice]] for choice, (_, values) in enumerate(own)])
+
+
+def _flat(checked: Checked) -> Checked:
+    """The choices as rows of one batch."""
+    return Checked(*(part.flatten(0, 1) for part in checked))

@@ -37,6 +37,26 @@ class TopK(NamedTuple):
     scores: Tensor
 
 
+class Checked(NamedTuple):
+    """What a public call has checked, for those that it calls.
+
+    Attributes:
+        scores: `(batch, *event)`, finite where they count, or -inf for what is forbidden.
+        lengths: `(batch,)`, int64, in range.
+        positions: as `scores`, True where an entry counts.
+        allowed: as `scores`, True where a part can be: an entry counts and is not forbidden.
+    """
+
+    scores: Tensor
+    lengths: Tensor
+    positions: Tensor
+    allowed: Tensor
+
+    def double(self) -> "Checked":
+        """In float64, for small differences of large numbers."""
+        return self._replace(scores=self.scores.double())
+
+
 class Structure(ABC):
     """A finite set Z of 0/1 tensors, and the polytope M = conv(Z).
 
@@ -73,17 +93,23 @@ class Structure(ABC):
         """All of Z for one row of length `size`: `(count, *event)`, in float32. For tests and small structures."""
 
     def check(self, scores: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`scores`, with -inf for all that is forbidden, and `lengths`, or an error that names what is wrong with them.
+        """`scores`, with -inf for all that is forbidden, and `lengths`, or an error that names what is wrong with them."""
+        return self.checked(scores, lengths)[:2]
 
-        The default takes `lengths` as numbers of valid entries of dimension 1 of `scores`.
-        """
-        scores = check_floating(scores, f"(batch, ...) with {self.event_dims + 1} dimensions", self.event_dims + 1)
-        if lengths is not None:
-            lengths = check_lengths(lengths, scores.shape[0], scores.device)
+    def checked(self, scores: Tensor, lengths: Tensor | None = None) -> Checked:
+        """The same, with the masks: whoever is called first calls this, once, and hands it on."""
+        scores, lengths = self.check_shapes(scores, lengths)
         lengths = full_lengths(lengths, scores, self.longest(scores))
         if is_eager():
             check_range(lengths, self.longest(scores))
-        return checked_values(scores, self.positions(scores, lengths)), lengths
+        positions = self.positions(scores, lengths)
+        values = checked_values(scores, positions)
+        return Checked(values, lengths, positions, positions if values is scores else positions & ~values.isneginf())
+
+    def check_shapes(self, scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
+        """`scores` and int64 `lengths` (or None) of right types and shapes; their values are not looked at."""
+        scores = check_floating(scores, f"(batch, ...) with {self.event_dims + 1} dimensions", self.event_dims + 1)
+        return scores, None if lengths is None else check_lengths(lengths, scores.shape[0], scores.device)
 
     def longest(self, scores: Tensor) -> int:
         """The largest length that `scores` have room for; by default, the size of their dimension 1."""
@@ -113,7 +139,7 @@ class Structure(ABC):
         is_inference = is_eager() and torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
             tracked = scores if differentiable else scores.detach().clone().requires_grad_()
-            total = self._finite_log_partition(tracked, lengths).sum()
+            total = self._finite(self.log_partition(tracked, lengths)).sum()
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
         if is_eager() and not gradient.isfinite().all():
             raise ValueError(
@@ -123,12 +149,19 @@ class Structure(ABC):
             )
         return gradient
 
-    def _finite_log_partition(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
+    def _log_partition(self, checked: Checked) -> Tensor:
+        """`log_partition` of what has been checked; overridden where that saves something."""
+        return self._finite(self.log_partition(checked.scores, checked.lengths))
+
+    def _marginals(self, checked: Checked) -> Tensor:
+        """`marginals` of what has been checked; overridden where that saves something."""
+        return self.marginals(checked.scores, checked.lengths)
+
+    def _finite(self, log_partition: Tensor) -> Tensor:
         """The log-partition; raises where a row has no structure, whose log-partition is -inf."""
-        value = self.log_partition(scores, lengths)
-        if is_eager() and value.isneginf().any():
-            raise_no_structure(int(value.isneginf().nonzero()[0]))
-        return value
+        if is_eager() and log_partition.isneginf().any():
+            raise_no_structure(int(log_partition.isneginf().nonzero()[0]))
+        return log_partition
 
     def sparsemap(
         self,
@@ -150,8 +183,7 @@ class Structure(ABC):
             start: structures to begin at, of the shape of `scores`, if some are known that lie near the solution; by default
                 the best ones. Saves time, and changes the result by no more than `tol` allows.
         """
-        first = self._check_start(start, scores, lengths)
-        exact, allowed, oracle, tol = self._projection(scores, lengths, tol, max_iter)
+        exact, allowed, oracle, tol, first = self._projection(scores, lengths, tol, max_iter, start)
         return active_set.sparsemap(exact, allowed, oracle, tol, max_iter, first).view(scores.shape).to(scores.dtype)
 
     def sparsemap_solution(
@@ -166,8 +198,7 @@ class Structure(ABC):
 
         The arguments are those of `sparsemap`.
         """
-        first = self._check_start(start, scores, lengths)
-        exact, allowed, oracle, tol = self._projection(scores.detach(), lengths, tol, max_iter)
+        exact, allowed, oracle, tol, first = self._projection(scores.detach(), lengths, tol, max_iter, start)
         found = active_set.project(exact, allowed, oracle, tol, max_iter, first)
         if not found.converged.all():
             active_set.warn_of_gap(max_iter)
@@ -194,27 +225,28 @@ class Structure(ABC):
         """
         return self.project_from(targets, self.argmax(scores, lengths), lengths)
 
-    def _check_start(self, start: object, scores: Tensor, lengths: Tensor | None) -> Tensor | None:
+    def _check_start(self, start: object, checked: Checked) -> Tensor | None:
         """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
         if start is None:
             return None
-        start = check_start(start, scores).detach().double()
-        mask = self.mask(*self.check(scores, lengths))
-        same = ((self.argmax(2 * start.nan_to_num() - 1, lengths) == start) & (mask | (start == 0))).flatten(1).all(1)
+        start = check_start(start, checked.scores).detach().double()
+        best = self.argmax(2 * start.nan_to_num() - 1, checked.lengths)
+        same = ((best == start) & (checked.allowed | (start == 0))).flatten(1).all(1)
         if not same.all():
             raise_invalid_start(int((~same).nonzero()[0]))
         return start.flatten(1)
 
     def _projection(
-        self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int
-    ) -> tuple[Tensor, Tensor, active_set.Oracle, float]:
-        scores, lengths = self.check(scores, lengths)
-        allowed = self.mask(scores, lengths).flatten(1)
+        self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int, start: Tensor | None
+    ) -> tuple[Tensor, Tensor, active_set.Oracle, float, Tensor | None]:
+        checked = self.checked(scores, lengths)
+        first = self._check_start(start, checked)
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
-            return self.argmax(flat.view(-1, *scores.shape[1:]), lengths[rows]).flatten(1)
+            return self.argmax(flat.view(-1, *scores.shape[1:]), checked.lengths[rows]).flatten(1)
 
-        return scores.double().flatten(1), allowed, oracle, active_set.check_stopping(tol, max_iter, scores)
+        tol = active_set.check_stopping(tol, max_iter, scores)
+        return checked.scores.double().flatten(1), checked.allowed.flatten(1), oracle, tol, first
 
     def sample(
         self,
@@ -250,8 +282,7 @@ class Structure(ABC):
 
     def enumerate_rows(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """For each row: its number, all of Z in the shape of `scores[row]`, and the score of each."""
-        scores, lengths = self.check(scores.detach(), lengths)
-        allowed = self.mask(scores, lengths)
+        scores, lengths, _, allowed = self.checked(scores.detach(), lengths)
         exact = scores.double().masked_fill(~allowed, 0.0)
         for row, length in enumerate(lengths.tolist()):
             own = self.enumerate(length)
@@ -264,8 +295,8 @@ class Structure(ABC):
 
     def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""
-        exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
-        value = self._finite_log_partition(exact, lengths) - self.score(self.marginals(exact, lengths), exact, lengths)
+        checked = self.checked(scores, lengths).double()
+        value = self._log_partition(checked) - self._score(self._marginals(checked), checked)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def cross_entropy(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -273,23 +304,24 @@ class Structure(ABC):
 
         inf where q forbids what p does not, as with `kl_divergence`.
         """
-        exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
-        value = self._finite_log_partition(theirs, lengths) - self.score(self.marginals(exact, lengths), theirs, lengths)
+        ours, theirs = self._both(scores, other, lengths)
+        value = self._log_partition(theirs) - self._score(self._marginals(ours), theirs)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def kl_divergence(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
-        exact, theirs = self.check(scores, lengths)[0].double(), self._other(scores, other, lengths)
-        value = self._finite_log_partition(theirs, lengths) - self._finite_log_partition(exact, lengths)
-        marginals = self.marginals(exact, lengths)
-        value = value + self.score(marginals, exact, lengths) - self.score(marginals, theirs, lengths)
+        ours, theirs = self._both(scores, other, lengths)
+        marginals = self._marginals(ours)
+        value = self._log_partition(theirs) - self._log_partition(ours)
+        value = value + self._score(marginals, ours) - self._score(marginals, theirs)
         return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
-    def _other(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> Tensor:
+    def _both(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> tuple[Checked, Checked]:
+        checked = self.checked(scores, lengths).double()
         if not isinstance(other, Tensor) or other.shape != scores.shape:
             raise ValueError(f"`other` must have the shape of `scores`, {tuple(scores.shape)}, got {describe(other)}.")
         try:
-            return self.check(other, lengths)[0].double()
+            return checked, self.checked(other, lengths).double()
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("`scores`", "`other`").replace("but scores[", "but other[")) from None
 
@@ -300,8 +332,8 @@ class Structure(ABC):
         -inf where z has a forbidden part. That it is a structure at all is not checked; for a point inside M this is the
         expectation of log p under it.
         """
-        exact = self.check(scores, lengths)[0].double()  # a small difference of two large numbers
-        value = self.score(z, exact, lengths) - self._finite_log_partition(exact, lengths)
+        checked = self.checked(scores, lengths).double()
+        value = self._score(z, checked) - self._log_partition(checked)
         return _bounded(value, above=0.0).to(torch.promote_types(scores.dtype, torch.float32))
 
     def score(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -309,18 +341,22 @@ class Structure(ABC):
 
         For several of each row, `z (count, batch, *event)`: `(count, batch)`.
         """
-        scores, lengths = self.check(scores, lengths)
+        return self._score(z, self.checked(scores, lengths))
+
+    def _score(self, z: Tensor, checked: Checked) -> Tensor:
+        scores, allowed = checked.scores, checked.allowed
         if scores.shape not in (z.shape, z.shape[1:]):
             raise ValueError(
                 f"`z` must have the shape of `scores`, {tuple(scores.shape)}, or one dimension more in front, got "
                 f"{tuple(z.shape)}."
             )
-        positions, allowed = self.positions(scores, lengths), self.mask(scores, lengths)
         exact = torch.promote_types(scores.dtype, torch.float32)
         product = scores.to(exact).masked_fill(~allowed, 0.0) * z.to(exact).masked_fill(~allowed, 0.0)
-        forbidden = (z.detach() > 0) & positions & ~allowed
-        dims = tuple(range(-self.event_dims, 0))
-        return product.sum(dims).masked_fill(forbidden.flatten(-self.event_dims).any(-1), -torch.inf)
+        value = product.sum(tuple(range(-self.event_dims, 0)))
+        if allowed is checked.positions:
+            return value
+        forbidden = (z.detach() > 0) & checked.positions & ~allowed
+        return value.masked_fill(forbidden.flatten(-self.event_dims).any(-1), -torch.inf)
 
 
 def _bounded(value: Tensor, below: float | None = None, above: float | None = None) -> Tensor:
