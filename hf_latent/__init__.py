@@ -25,7 +25,7 @@ from hf_latent.models import (
 )
 from hf_latent.models.latent_tree.parsing import parse
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
-from hf_latent.structures import Categorical, DependencyTree, Independent, Structure
+from hf_latent.structures import Categorical, DependencyTree, Independent, LinearChain, Structure
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ __all__ = [
     "LatentTreeLayer",
     "LatentTreeModel",
     "LatentTreeParsingPipeline",
+    "LinearChain",
     "Structure",
     "TreeStatisticsCallback",
     "encode_words",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_latent.inference import active_set
 from hf_latent.inference.checks import in_reach, raise_invalid_start
+from hf_latent.inference.derivatives import gradient, hessian_product
 from hf_latent.inference.k_best import best_structures
 from hf_latent.inference.random import uniforms
 
@@ -62,7 +63,7 @@ class Algorithms(ABC):
 
     @abstractmethod
     def log_partition(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
-        """log Σ exp(s·z), `(batch,)`; a reference's is differentiable, by `torch.func` too."""
+        """log Σ exp(s·z), `(batch,)`; a reference's is differentiable twice."""
 
     def has_structure(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
         """Which rows have a structure without a forbidden part, `(batch,)`."""
@@ -70,8 +71,8 @@ class Algorithms(ABC):
         return ~((best != 0) & mask & ~in_reach(scores, mask)).flatten(1).any(1)
 
     def marginals(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
-        """The gradient of the log-partition. (`torch.autograd` is switched off within an operator, `torch.func` is not.)"""
-        return torch.func.grad(lambda moved: self.log_partition(structure, moved, lengths).sum())(scores)
+        """The probability of each part: the gradient of the log-partition."""
+        return gradient(lambda moved: self.log_partition(structure, moved, lengths), scores)
 
     def marginals_derivative(self, structure: Choices, scores: Tensor, lengths: Tensor, direction: Tensor) -> Tensor:
         """The derivative of the marginals when the scores move along `direction`.
@@ -80,7 +81,7 @@ class Algorithms(ABC):
         """
         mask = structure.positions(scores, lengths)
         moved = direction.to(scores.dtype).masked_fill(~mask, 0.0)
-        return torch.func.jvp(lambda at: self.marginals(structure, at, lengths), (scores,), (moved,))[1]
+        return hessian_product(lambda at: self.log_partition(structure, at, lengths), scores, moved)
 
     def sample(self, structure: Choices, scores: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """Drawn choices `(samples, batch, groups)`, -1 for none, one structure for each of `seeds (samples, batch)`.

@@ -3,6 +3,7 @@
 from hf_latent.structures.categorical import Categorical
 from hf_latent.structures.dependency_tree import DependencyTree
 from hf_latent.structures.independent import Independent
+from hf_latent.structures.linear_chain import LinearChain
 from hf_latent.structures.structure import Structure, TopK
 
-__all__ = ["Categorical", "DependencyTree", "Independent", "Structure", "TopK"]
+__all__ = ["Categorical", "DependencyTree", "Independent", "LinearChain", "Structure", "TopK"]

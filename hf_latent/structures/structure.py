@@ -99,9 +99,9 @@ class Structure(ABC):
     def checked(self, scores: Tensor, lengths: Tensor | None = None) -> Checked:
         """The same, with the masks: whoever is called first calls this, once, and hands it on."""
         scores, lengths = self.check_shapes(scores, lengths)
-        lengths = full_lengths(lengths, scores, self.longest(scores))
-        if is_eager():
+        if lengths is not None and is_eager():
             check_range(lengths, self.longest(scores))
+        lengths = full_lengths(lengths, scores, self.longest(scores))
         positions = self.positions(scores, lengths)
         values = checked_values(scores, positions)
         return Checked(values, lengths, positions, positions if values is scores else positions & ~values.isneginf())

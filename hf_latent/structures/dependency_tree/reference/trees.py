@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.algorithms import Algorithms
+from hf_latent.inference.derivatives import differentiably
 from hf_latent.inference.normalize import FORBIDDEN, normalize
 from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.structures.dependency_tree.reference import arborescence, eisner, matrix_tree
@@ -47,8 +48,8 @@ class TreeReference(Algorithms):
         def marginals(moved: Tensor) -> Tensor:
             return _sums(structure).marginals(moved, lengths, structure.single_root)
 
-        # Not `torch.autograd.forward_ad`, which is switched off within an operator, without a word.
-        return torch.func.jvp(marginals, (normalized(scores, lengths)[0],), (direction,))[1]
+        weights = normalized(scores, lengths)[0]
+        return differentiably(lambda: torch.func.jvp(marginals, (weights,), (direction,))[1])
 
     def sample(self, structure: Any, scores: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """The heads of drawn trees, `(samples, batch, n)`, -1 beyond the sentence."""
