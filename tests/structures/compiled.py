@@ -41,13 +41,15 @@ class Compiled(Suite):
 
         torch._dynamo.reset()
         compiled = torch.compile(everything, fullgraph=True, backend=backend, dynamic=True)
-        for rows in (slice(0, 3), slice(1, None), slice(0, None)):
-            longest = int(plain.lengths[rows].max())
-            corner = (slice(None), *self.corner(longest))
-            other, lengths, own = plain.other.nan_to_num()[rows][corner], plain.lengths[rows], z[rows][corner]
+        short = (plain.lengths < plain.lengths.max()).view(len(z), -1).all(1).nonzero().flatten()
+        # Numbers of rows that no other dimension has: a graph that took them for one could not go on with others.
+        for rows in (torch.arange(11) % len(z), short[torch.arange(17) % len(short)], torch.arange(13) % len(z)):
+            corner = (slice(None), *self.corner(plain.lengths[rows]))
+            parts = (part[rows][corner].contiguous() for part in (plain.clean, plain.other.nan_to_num(), z))
+            (scores, other, own), lengths = parts, plain.lengths[rows]
             found, expected, gradients = [], [], []
             for function, results in ((everything, expected), (compiled, found)):
-                leaf = plain.clean[rows][corner].clone().requires_grad_()
+                leaf = scores.clone().requires_grad_()
                 values = function(leaf, other, lengths, own)
                 results.append(values)
                 total = sum((values[name] * 0.7).cos().sum() for name in names if name in DIFFERENTIABLE)
@@ -55,8 +57,8 @@ class Compiled(Suite):
             for name, value in expected[0].items():
                 if name == "sample":
                     assert found[0][name].shape == value.shape
-                    assert self.structure.log_prob(found[0][name], plain.clean[rows][corner], lengths).isfinite().all()
+                    assert self.structure.log_prob(found[0][name], scores, lengths).isfinite().all()
                 else:
                     torch.testing.assert_close(found[0][name], value, rtol=1e-9, atol=1e-5 if name == "sparsemap" else 1e-9)
             torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
-        assert graphs <= 2, f"{graphs} graphs for three sizes"
+        assert graphs == 1

@@ -190,7 +190,7 @@ class Suite:
         return batch, *self.event(longest)
 
     def corner(self, length: Any) -> tuple[slice, ...]:
-        return tuple(slice(size) for size in self.event(int(torch.tensor(length).max())))
+        return tuple(slice(size) for size in self.event(int(torch.as_tensor(length).max())))
 
     @pytest.fixture(autouse=True)
     def expect_known_faults(self, request) -> None:
