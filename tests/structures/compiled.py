@@ -45,7 +45,7 @@ class Compiled(Suite):
         # Numbers of rows that no other dimension has: a graph that took them for one could not go on with others.
         for rows in (torch.arange(11) % len(z), short[torch.arange(17) % len(short)], torch.arange(13) % len(z)):
             corner = (slice(None), *self.corner(plain.lengths[rows]))
-            parts = (part[rows][corner].contiguous() for part in (plain.clean, plain.other.nan_to_num(), z))
+            parts = (part[rows][corner].contiguous().clone() for part in (plain.clean, plain.other.nan_to_num(), z))
             (scores, other, own), lengths = parts, plain.lengths[rows]
             found, expected, gradients = [], [], []
             for function, results in ((everything, expected), (compiled, found)):
@@ -61,4 +61,4 @@ class Compiled(Suite):
                 else:
                     torch.testing.assert_close(found[0][name], value, rtol=1e-9, atol=1e-5 if name == "sparsemap" else 1e-9)
             torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
-        assert graphs == 1
+        assert graphs <= 2  # `Categorical.top_k` knows two cases apart
