@@ -43,4 +43,4 @@ def test_the_core_works_with_the_lowest_versions(tmp_path):
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     run(python, "-m", "pip", "install", "--quiet", *lowest_versions(), *TOOLS)
-    run(python, "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/test_{name}.py" for name in CORE))
+    run(python, "-m", "pytest", "-p", "no:cacheprovider", "tests/structures", *(f"tests/test_{name}.py" for name in CORE))

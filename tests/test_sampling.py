@@ -7,13 +7,11 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from hf_latent import Categorical, DependencyTree
+from hf_latent import DependencyTree
 from hf_latent.inference import random
 from hf_latent.structures.dependency_tree.conversions import arcs_from_heads
 from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.structures.dependency_tree.reference.trees import TreeReference
-
-DRAWS = 20_000
 
 
 def assert_follows(samples: torch.Tensor, scores: torch.Tensor, tree: DependencyTree) -> None:
@@ -29,18 +27,6 @@ def assert_follows(samples: torch.Tensor, scores: torch.Tensor, tree: Dependency
         counts = torch.cat([counts[~rare], counts[rare].sum()[None]])
         expected = torch.cat([expected[~rare], expected[rare].sum()[None]])
     assert chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-5
-
-
-def test_samples_follow_the_distribution(tree):
-    lengths = torch.tensor([4, 2, 3, 1])
-    scores = torch.randn(4, 4, 5) * 1.5
-    samples = tree.sample(scores, lengths, DRAWS, torch.Generator().manual_seed(1))
-    assert samples.shape == (DRAWS, 4, 4, 5)
-    assert samples.dtype == scores.dtype
-    for row, n in enumerate(lengths.tolist()):
-        inside = samples[:, row, :n, : n + 1]
-        assert samples[:, row].count_nonzero() == inside.count_nonzero()
-        assert_follows(inside, scores[row, :n, : n + 1], tree)
 
 
 def test_the_reference_sampler_follows_the_distribution(tree):
@@ -111,15 +97,6 @@ def test_a_seeded_generator_repeats_whatever_the_number_of_threads(tree):
     assert not torch.equal(drawn[0], tree.sample(scores, None, 2, torch.Generator().manual_seed(8)))
 
 
-def test_torch_manual_seed_decides_where_no_generator_is_given(tree):
-    scores = torch.randn(2, 6, 7)
-    drawn = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        drawn.append(tree.sample(scores, None, 5))
-    assert torch.equal(*drawn)
-
-
 def test_a_row_of_a_batch_draws_what_its_seed_says_whatever_its_neighbours():
     scores, seeds = torch.randn(20, 8, 9), torch.arange(20)[None]
     tree = (True, False)
@@ -136,19 +113,6 @@ def test_both_random_number_generators_are_the_same():
     assert (numbers >= 0).all()
     assert (numbers < 1).all()
     assert abs(numbers.mean().item() - 0.5) < 0.01
-
-
-def test_categorical_samples():
-    scores, lengths = torch.randn(3, 4), torch.tensor([4, 2, 0])
-    samples = Categorical().sample(scores, lengths, DRAWS, torch.Generator().manual_seed(1))
-    expected = Categorical().marginals(scores, lengths)
-    torch.testing.assert_close(samples.mean(0), expected, rtol=0, atol=0.02)
-    assert torch.equal(samples.sum(2), (lengths > 0).float().expand(DRAWS, 3))
-
-
-def test_no_samples_is_an_error(tree):
-    with pytest.raises(ValueError, match="`num_samples` must be an integer of at least 1, got 0"):
-        tree.sample(torch.randn(1, 2, 3), num_samples=0)
 
 
 def test_rare_trees_are_as_rare_as_they_should_be():

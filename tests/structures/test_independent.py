@@ -1,0 +1,59 @@
+from math import prod
+
+from hf_latent import Categorical, DependencyTree, Independent
+from structures.conformance import StructureConformance
+from structures.test_categorical import CategoricalConformance
+from structures.test_dependency_tree import TreeConformance
+
+FAULTS = {
+    r"test_a_row_without_a_structure_is_named.*": "the row that is named is that of the choice, counted through the batch",
+    r"test_scores_that_are_not_finite_are_named.*": "the place that is named is that in (batch · choices, *event)",
+}
+
+
+class IndependentConformance(StructureConformance):
+    """Two choices in a row, each as the class `single` has it."""
+
+    lengths = [[3, 2], [1, 3], [0, 2], [0, 0], [1, 2]]
+    single: type[StructureConformance]
+
+    def alone(self):
+        found = self.single()
+        found.structure = self.structure.structure
+        return found
+
+    def event(self, longest):
+        return 2, *self.alone().event(longest)
+
+    def is_structure(self, z, lengths):
+        alone = self.alone()
+        corners = [alone.corner(length) for length in lengths]
+        inside = [choice[corner] for choice, corner in zip(z, corners, strict=True)]
+        within = sum(part.count_nonzero() for part in inside) == z.count_nonzero()
+        return within and all(map(alone.is_structure, inside, lengths))
+
+    def count(self, lengths):
+        return prod(map(self.alone().count, lengths))
+
+
+class TestCategories(IndependentConformance):
+    structure, single = Independent(Categorical()), CategoricalConformance
+    known_faults = {**FAULTS, **CategoricalConformance.known_faults}
+
+
+class TestProjectiveTrees(IndependentConformance):
+    structure, single, known_faults = Independent(DependencyTree()), TreeConformance, FAULTS
+    without_values = TreeConformance.without_values
+
+
+class TestProjectiveTreesWithASingleRoot(TestProjectiveTrees):
+    structure = Independent(DependencyTree(single_root=True))
+    compiles = ()  # each kind of tree is compiled by itself, and the choices above; all together take a minute
+
+
+class TestNonProjectiveTrees(TestProjectiveTreesWithASingleRoot):
+    structure = Independent(DependencyTree(projective=False))
+
+
+class TestNonProjectiveTreesWithASingleRoot(TestProjectiveTreesWithASingleRoot):
+    structure = Independent(DependencyTree(projective=False, single_root=True))
