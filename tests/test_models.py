@@ -417,7 +417,7 @@ def test_weights_that_are_kept_on_the_disk(model, wordpiece, tmp_path):
     devices = {
         "latent_tree.encoder": "disk",
         "latent_tree.tree": "cpu",
-        "latent_tree.heads": "cpu",
+        "latent_tree.head_averaging": "cpu",
         "latent_tree.token_kinds": "cpu",
     }
     devices |= {"decoder": "cpu", "pooling": "cpu", "classifier": "cpu"}
