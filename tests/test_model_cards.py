@@ -18,7 +18,8 @@ from hf_latent import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
 )
-from hf_latent.model_cards import LONGEST_EXAMPLE, LONGEST_NAME, ModelCardCallback, write_model_card
+from hf_latent.model_cards import ModelCardCallback, write_model_card
+from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, LONGEST_NAME
 from hf_latent.trees.drawing import shown
 
 
