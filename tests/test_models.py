@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, LatentTreeModel
+from hf_latent.layers import pool_words
 from hf_latent.models.bilstm import word_tokenizer
 
 TEXTS = ["a good film", "not a very unwatchable film , bad .", "good", ""]
@@ -425,3 +426,24 @@ def test_weights_that_are_kept_on_the_disk(model, wordpiece, tmp_path):
         tmp_path / "saved", device_map=devices, offload_folder=tmp_path / "offloaded"
     )
     assert parse(loaded, wordpiece, TEXTS[:3]) == expected
+
+
+@pytest.mark.parametrize("decoder_input", ["encoder", "embeddings"])
+def test_words_are_pooled_once(tiny_bert, wordpiece, monkeypatch, decoder_input):
+    pooled = []
+
+    def pool(*args):
+        pooled.append(args)
+        return pool_words(*args)
+
+    monkeypatch.setattr("hf_latent.models.latent_tree.modeling_latent_tree.pool_words", pool)
+    model = LatentTreeForSequenceClassification.from_encoder(
+        tiny_bert, wordpiece, num_labels=2, estimator="spigot", decoder_input=decoder_input, word_pooling="mean"
+    )
+    inputs = wordpiece(TEXTS[:3], padding=True, return_tensors="pt")
+    model(**inputs, labels=torch.tensor([0, 1, 1])).loss.backward()
+    assert len(pooled) == 1
+    base, word_ids = model.eval().base_model, pooled[0][1]
+    words, _ = pool_words(base.get_input_embeddings()(inputs["input_ids"]), word_ids, "mean")
+    expected = base.head_averaging(words, base(**inputs).arcs)
+    assert torch.equal(base(**inputs).last_hidden_state, expected) == (decoder_input == "embeddings")

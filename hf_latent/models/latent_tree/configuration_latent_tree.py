@@ -18,7 +18,7 @@ class LatentTreeConfig(PreTrainedConfig):
     r"""
     Configuration of a [`LatentTreeModel`] and the models on top of it.
 
-    text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any kind that `AutoModel` knows.
+    text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any model that `AutoModel` knows.
     estimator (`str`, *optional*, defaults to `"marginals"`): how the gradient gets through the choice of a tree, a name of
         `hf_latent.list_estimators()`. With `None` there is no tree: the baseline.
     estimator_options (`dict`, *optional*): its options, such as `{"step_size": 0.1, "num_steps": 1}`.

@@ -107,11 +107,9 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             assert labels is not None
             return self.example_losses(self.logits(words, num_words, own_word_ids), labels, self.config)
 
-        were_given = word_ids is not None
-        if word_ids is None:
-            word_ids = self.latent_tree.find_words(input_ids, attention_mask)
-        own_word_ids = self.words_of_sentences(word_ids, token_type_ids)
-        if heads is not None and not were_given:
+        found_word_ids = self.latent_tree.find_words(input_ids, attention_mask) if word_ids is None else word_ids
+        own_word_ids = self.words_of_sentences(found_word_ids, token_type_ids)
+        if heads is not None and word_ids is None:
             check_heads(own_word_ids, heads)
         output: LatentTreeModelOutput = self.latent_tree(
             input_ids=input_ids,
@@ -128,7 +126,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         )
         logits = self._logits_of(output, own_word_ids)
         loss = self._loss_of(output, logits, labels, num_items_in_batch)
-        if labels is not None and self.labels_tokens and not were_given:
+        if labels is not None and self.labels_tokens and word_ids is None:
             check_token_labels(own_word_ids, labels, self.config.id2label)
         return LatentTreeClassifierOutput(
             loss=loss,

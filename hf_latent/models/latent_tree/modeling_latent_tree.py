@@ -164,18 +164,14 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             if heads is not None:
                 check_heads(word_ids, heads)
         words, decoder_words, num_words = self._words(encoded.last_hidden_state, input_ids, inputs_embeds, word_ids)
-        # With gold heads alone, the scores are learned from, and not the choice.
-        estimate = heads is None or task_loss is not None
-        tree, decoder_words = self._choose(words, decoder_words, num_words, task_loss, estimate)
+        # With gold heads alone, the scores learn, and the choice does not.
+        tree, decoder_words = self._choose(words, decoder_words, num_words, task_loss, heads is None or task_loss is not None)
         if torch.is_grad_enabled():
             decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
-        heads_loss = None if heads is None else self._heads_loss(tree, num_words, heads)
-        loss = None
-        if heads_loss is not None:
+        loss = heads_loss = None
+        if heads is not None:
+            heads_loss = self._heads_loss(tree, num_words, heads)
             loss = reaching(self.config.heads_loss_weight * mean_heads_loss(heads_loss, None, None), decoder_words)
-        predicted = None
-        if self.tree is not None and tree is not None and predict_heads and not self.training:
-            predicted = _best_heads(self.tree.structure, tree.scores, num_words)
         return LatentTreeModelOutput(
             loss=loss,
             last_hidden_state=decoder_words,
@@ -183,7 +179,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             arcs=None if tree is None else tree.arcs,
             arc_scores=None if tree is None else tree.scores,
             latent_loss=None if tree is None else tree.loss,
-            heads=predicted,
+            heads=self._best_heads(tree, num_words) if predict_heads and not self.training else None,
             heads_loss=heads_loss,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
@@ -244,6 +240,15 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         losses = tree_nll(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
         return losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
 
+    def _best_heads(self, tree: LatentTree | None, num_words: Tensor) -> Tensor | None:
+        """Those of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
+        if self.tree is None or tree is None:
+            return None
+        scores = tree.scores
+        whole: Structure = self.tree.structure if scores.dim() == 3 else Independent(self.tree.structure)
+        is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
+        return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
+
     def _pool(self, tokens: Tensor, word_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors of the words and their number; in a replica of `nn.DataParallel`, of as many words as there are tokens.
 
@@ -270,13 +275,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
             )
         return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
-
-
-def _best_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor) -> Tensor:
-    """Of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
-    whole: Structure = structure if scores.dim() == 3 else Independent(structure)
-    is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
-    return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
 
 
 def _new_estimator(config: LatentTreeConfig) -> Estimator:
