@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import hf_latent
+from hf_latent import LatentTreeForSequenceClassification, LatentTreeModel, parse
 
 # Of format 2, in which the weights of `head_averaging` were called "heads".
 FOLDER = Path(__file__).parent / "saved_models"
@@ -103,3 +104,66 @@ def test_the_file_that_they_carry_finds_the_classes(name, tmp_path):
     lines = "\n".join(line.strip() for line in code.splitlines())
     run = subprocess.run([sys.executable, "-c", lines], env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
+
+
+# --- Other changes since a model was saved
+
+
+@pytest.fixture
+def model(tiny_bert, wordpiece):
+    return LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=3, dropout=0.1)
+
+
+def test_a_model_of_a_newer_format(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["format_version"] = 99
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Exception, match=r"saved by a newer hf_latent \(format 99.*pip install --upgrade hf_latent"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("options", [None, {"num_steps": 2}, {"step_size": 0.3}])
+def test_models_of_format_1_go_on_with_their_step_size(tiny_bert, wordpiece, tmp_path, options):
+    model = LatentTreeModel.from_encoder(tiny_bert, wordpiece, estimator="spigot_ce", estimator_options=options)
+    assert model.tree.estimator.step_size == (options or {}).get("step_size", 0.1)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format_version": 1}))
+    loaded = LatentTreeModel.from_pretrained(tmp_path)
+    assert loaded.tree.estimator.step_size == (options or {}).get("step_size", 1.0)
+    loaded.save_pretrained(tmp_path)
+    assert LatentTreeModel.from_pretrained(tmp_path).tree.estimator == loaded.tree.estimator
+
+
+def test_another_estimator_when_it_is_loaded(tiny_bert, wordpiece, tmp_path):
+    options = {"estimator": "spigot", "estimator_options": {"step_size": 0.3}}
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, **options)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=r"has no option 'step_size'.*Pass `estimator_options` \(or None\)"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals", estimator_options=None)
+    assert loaded.base_model.tree.estimator.name == "marginals"
+
+
+def test_the_base_model_of_a_saved_classifier_misses_nothing(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    _, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["unexpected_keys"]
+    assert not info["missing_keys"]
+
+
+def test_weights_that_are_kept_on_the_disk(model, wordpiece, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    expected = parse(model, wordpiece, ["a good film", "not a very unwatchable film , bad .", "good"])
+    devices = {
+        "latent_tree.encoder": "disk",
+        "latent_tree.tree": "cpu",
+        "latent_tree.head_averaging": "cpu",
+        "latent_tree.token_kinds": "cpu",
+    }
+    devices |= {"decoder": "cpu", "pooling": "cpu", "classifier": "cpu"}
+    loaded = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "saved", device_map=devices, offload_folder=tmp_path / "offloaded"
+    )
+    assert parse(loaded, wordpiece, ["a good film", "not a very unwatchable film , bad .", "good"]) == expected
