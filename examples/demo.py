@@ -127,6 +127,26 @@ def in_columns(left: str, right: str, width: int = 44) -> str:
     return "\n".join(f"  {one:<{width}}{other}".rstrip() for one, other in rows)
 
 
+def best_of_starts(
+    tokenizer: PreTrainedTokenizerBase, data: Dataset, arguments: argparse.Namespace
+) -> LatentTreeForSequenceClassification:
+    """A model with a latent tree: of several that are trained for a while, the one with the lowest loss, trained on."""
+    print(f"\nWith a latent tree ({arguments.estimator}): {arguments.starts} starts, of which the best goes on")
+    pulled_back = arguments.estimator in ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
+    options = {"estimator_options": {"step_size": arguments.step_size}} if pulled_back else {}
+    candidates = []
+    for seed in range(arguments.seed, arguments.seed + arguments.starts):
+        set_seed(seed)
+        model = new_model(tokenizer, arguments.estimator, **options)
+        loss = train(model, tokenizer, data, epochs=5, lr_scheduler_type="constant", seed=seed)
+        print(f"start {seed}: training loss {loss:.3f}")
+        candidates.append((loss, seed, model))
+    loss, seed, model = min(candidates, key=lambda candidate: candidate[0])
+    loss = train(model, tokenizer, data, epochs=8, seed=seed)
+    print(f"start {seed}, gone on: training loss {loss:.3f}")
+    return model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("demo_output"))
@@ -157,20 +177,7 @@ def main() -> None:
     no_tree = new_model(tokenizer, None)
     train(no_tree, tokenizer, train_data, epochs=2)
 
-    print(f"\nWith a latent tree ({arguments.estimator}): {arguments.starts} starts, of which the best goes on")
-    pulled_back = arguments.estimator in ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
-    options = {"estimator_options": {"step_size": arguments.step_size}} if pulled_back else {}
-    candidates = []
-    for seed in range(arguments.seed, arguments.seed + arguments.starts):
-        set_seed(seed)
-        model = new_model(tokenizer, arguments.estimator, **options)
-        loss = train(model, tokenizer, train_data, epochs=5, lr_scheduler_type="constant", seed=seed)
-        print(f"start {seed}: training loss {loss:.3f}")
-        candidates.append((loss, seed, model))
-    loss, seed, model = min(candidates, key=lambda candidate: candidate[0])
-    loss = train(model, tokenizer, train_data, epochs=8, seed=seed)
-    print(f"start {seed}, gone on: training loss {loss:.3f}")
-
+    model = best_of_starts(tokenizer, train_data, arguments)
     accuracies = {
         "chance": max(sum(s.label == label for s in test) for label in (0, 1)) / len(test),
         "the same network without a tree": accuracy(no_tree, tokenizer, test_data),
@@ -194,9 +201,8 @@ def main() -> None:
     for place in chosen:
         print("\n" + in_columns("latent tree\n" + latent[place].to_text(), "gold tree\n" + gold[place].to_text()))
     picture = arguments.output_dir / "trees.svg"
-    titles = ["latent tree, learned from the label", "gold tree, never seen"]
     drawings = [(latent[place].to_svg(gold[place]), gold[place].to_svg()) for place in chosen]
-    write_file(picture, side_by_side(drawings, titles))
+    write_file(picture, side_by_side(drawings, ["latent tree, learned from the label", "gold tree, never seen"]))
     results = {"accuracy": accuracies, "attachment_score": attachment, "whole_trees": whole, "arguments": vars(arguments)}
     write_file(arguments.output_dir / "results.json", json.dumps(results, indent=2, default=str) + "\n")
     print(f"\nThe picture is {picture}, the numbers are in {arguments.output_dir / 'results.json'}.")

@@ -13,16 +13,8 @@ from hf_latent.estimators import (
     ste_identity,
 )
 from hf_latent.layers import HeadAveraging, LatentTreeLayer
-from hf_latent.modeling_hf_latent import __all__ as _carried  # noqa: F401 (its file is what saved models carry)
-from hf_latent.models import (
-    BiLstmConfig,
-    BiLstmModel,
-    LatentTreeConfig,
-    LatentTreeForPairClassification,
-    LatentTreeForSequenceClassification,
-    LatentTreeForTokenClassification,
-    LatentTreeModel,
-)
+from hf_latent.modeling_hf_latent import *
+from hf_latent.modeling_hf_latent import __all__ as _models
 from hf_latent.models.latent_tree.parsing import parse
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
 from hf_latent.structures import Categorical, DependencyTree, Independent, LinearChain, Structure
@@ -30,8 +22,7 @@ from hf_latent.structures import Categorical, DependencyTree, Independent, Linea
 __version__ = "0.1.0"
 
 __all__ = [
-    "BiLstmConfig",
-    "BiLstmModel",
+    *_models,
     "Categorical",
     "DataCollatorForLatentTrees",
     "DependencyTree",
@@ -39,12 +30,7 @@ __all__ = [
     "HeadAveraging",
     "Independent",
     "Latent",
-    "LatentTreeConfig",
-    "LatentTreeForPairClassification",
-    "LatentTreeForSequenceClassification",
-    "LatentTreeForTokenClassification",
     "LatentTreeLayer",
-    "LatentTreeModel",
     "LatentTreeParsingPipeline",
     "LinearChain",
     "Structure",

@@ -38,12 +38,7 @@ def encode_words(
             a word that has no token, and so no vector (left out, it would shift all words after it: mend it, or leave it out
             with its head and label); heads or labels that do not fit the words.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(f"`tokenizer` must be a fast one, which tells the words of tokens, got {type(tokenizer).__name__}.")
-    if isinstance(words, str):
-        raise TypeError(f"`words` must be a list of words, got one string, {words!r}: split it, or call the tokenizer itself.")
-    if not isinstance(words, Iterable):
-        raise TypeError(f"`words` must be a list of words, got {words!r}.")
+    _check_types(tokenizer, words)
     words = list(words)
     if all(isinstance(word, str) for word in words):
         own_heads, own_labels = ([own] if own is not None else None for own in (heads, labels))
@@ -62,12 +57,7 @@ def encode_words(
     word_ids = [_word_ids(encoded, row, example) for row, example in enumerate(examples)]
     features: dict[str, list] = {**encoded, "word_ids": [[_from_0(own) for own in found] for found in word_ids]}
     if heads is not None:
-        heads = _check_count("heads", heads, examples)
-        features["heads"] = []
-        for row, (example, found) in enumerate(zip(examples, word_ids, strict=True)):
-            given = [heads[row]] if not are_pairs else [None, None] if heads[row] is None else heads[row]
-            given = _check_count(f"heads[{row}]", given, example)
-            features["heads"].append([_heads(*own, row) for own in zip(given, example, found, strict=True)])
+        features["heads"] = _heads_of_batch(heads, examples, word_ids, are_pairs)
     if not are_pairs:
         features |= {name: [own for (own,) in features[name]] for name in ("word_ids", "heads") if name in features}
     if labels is not None:
@@ -102,6 +92,17 @@ def _kept(word_ids: list[int]) -> range:
 def _from_0(word_ids: list[int]) -> list[int]:
     first = _kept(word_ids).start
     return [word if word == IN_NO_WORD else word - first for word in word_ids]
+
+
+def _heads_of_batch(heads: Sequence, examples: list, word_ids: list[list[list[int]]], are_pairs: bool) -> list:
+    """For each example, those of each of its sentences."""
+    heads = _check_count("heads", heads, examples)
+    found = []
+    for row, (example, own_word_ids) in enumerate(zip(examples, word_ids, strict=True)):
+        given = [heads[row]] if not are_pairs else [None, None] if heads[row] is None else heads[row]
+        given = _check_count(f"heads[{row}]", given, example)
+        found.append([_heads(*own, row) for own in zip(given, example, own_word_ids, strict=True)])
+    return found
 
 
 def _heads(heads: Sequence | None, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:
@@ -151,6 +152,15 @@ def _is_list(value: Any) -> bool:
 
 def _listed(values: Any) -> list:
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
+
+
+def _check_types(tokenizer: Any, words: Any) -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"`tokenizer` must be a fast one, which tells the words of tokens, got {type(tokenizer).__name__}.")
+    if isinstance(words, str):
+        raise TypeError(f"`words` must be a list of words, got one string, {words!r}: split it, or call the tokenizer itself.")
+    if not isinstance(words, Iterable):
+        raise TypeError(f"`words` must be a list of words, got {words!r}.")
 
 
 def _check_count(name: str, values: Any, examples: Sequence) -> list:

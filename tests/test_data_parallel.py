@@ -16,11 +16,13 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from hf_latent import (
     BiLstmConfig,
     BiLstmModel,
+    LatentTreeConfig,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
     LatentTreeModel,
 )
+from hf_latent.models import registered_models
 from hf_latent.models.bilstm import word_tokenizer
 
 # The second half of the batch has fewer words than the first.
@@ -74,12 +76,9 @@ def bilstm():
     return BiLstmModel(BiLstmConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=8)), tokenizer
 
 
-CLASSES = [
-    LatentTreeModel,
-    LatentTreeForSequenceClassification,
-    LatentTreeForTokenClassification,
-    LatentTreeForPairClassification,
-]
+MODELS = [one for one in registered_models().values() if one.config_class is LatentTreeConfig]
+CLASSES = [one.model_class for one in MODELS]
+CLASSES_OF_SINGLE_TEXTS = [one.model_class for one in MODELS if one.task.num_texts == 1]
 
 
 def inputs_of(model_class, tokenizer, heads: bool, labels: bool) -> dict[str, torch.Tensor]:
@@ -211,7 +210,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("model_class", CLASSES[:3])
+@pytest.mark.parametrize("model_class", CLASSES_OF_SINGLE_TEXTS)
 @pytest.mark.parametrize("decoder_input", ["encoder", "embeddings"])
 def test_every_parameter_gets_a_gradient(model_class, batch, decoder_input, tiny_bert, wordpiece):
     inputs = BATCHES[batch](inputs_of(model_class, wordpiece, heads=True, labels=True))

@@ -16,17 +16,19 @@ from hf_latent import (
     BiLstmModel,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
-    LatentTreeForTokenClassification,
 )
-from hf_latent.model_cards import LONGEST_EXAMPLE, LONGEST_NAME, ModelCardCallback, write_model_card
+from hf_latent.model_cards import ModelCardCallback, write_model_card
+from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, LONGEST_NAME
+from hf_latent.models import registered_models
 from hf_latent.trees.drawing import shown
 
+MODELS = registered_models()
 
-@pytest.mark.parametrize(
-    "model_class", [LatentTreeForSequenceClassification, LatentTreeForPairClassification, LatentTreeForTokenClassification]
-)
-def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, model_class):
-    model = model_class.from_encoder(
+
+@pytest.mark.parametrize("name", [name for name, known in MODELS.items() if known.task is not None])
+def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, name):
+    known = MODELS[name]
+    model = known.model_class.from_encoder(
         tiny_bert, wordpiece, num_labels=2, estimator="spigot", estimator_options={"step_size": 0.5}
     )
     path = write_model_card(
@@ -34,7 +36,7 @@ def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, model
         model,
         wordpiece,
         "someone/trees",
-        ["a good film", "a film"] if model_class is LatentTreeForPairClassification else "a good film",
+        ["a good film", "a film"] if known.task.num_texts == 2 else "a good film",
         dataset="stanfordnlp/sst2",
         metrics={"accuracy": 0.83216},
         training=TrainingArguments(tmp_path, learning_rate=3e-4),
@@ -42,7 +44,7 @@ def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, model
     )
     text = path.read_text(encoding="utf-8")
     card = ModelCard.load(path)
-    assert card.data.pipeline_tag in ("text-classification", "token-classification")
+    assert card.data.pipeline_tag == known.task.pipeline
     assert card.data.base_model == "google-bert/bert-base-uncased"
     assert card.data.eval_results[0].metric_value == 0.8322
     assert card.data.eval_results[0].dataset_type == "stanfordnlp/sst2"

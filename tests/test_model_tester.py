@@ -1,5 +1,6 @@
 """transformers' own tests of a model, on ours, with encoders of four kinds."""
 
+import re
 import unittest
 import unittest.mock
 
@@ -13,16 +14,18 @@ from hf_latent import (
     LatentTreeConfig,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
-    LatentTreeForTokenClassification,
     LatentTreeModel,
 )
+from hf_latent.models import registered_models
 
 common = transformers_tests.test_modeling_common()
 
+MODELS = [one for one in registered_models().values() if one.config_class is LatentTreeConfig]
+# Of transformers' lists of models, such as MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, the names and what is ours.
 FAMILIES = {
-    "MODEL_MAPPING_NAMES": LatentTreeModel,
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": LatentTreeForSequenceClassification,
-    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": LatentTreeForTokenClassification,
+    re.sub("(?<!^)([A-Z])", r"_\1", one.auto_class.__name__.removeprefix("Auto")).upper() + "_MAPPING_NAMES": one.model_class
+    for one in MODELS
+    if one.is_default
 }
 
 
@@ -48,12 +51,7 @@ class ModelTester:
 
 
 class ModelTests(common.ModelTesterMixin):
-    all_model_classes = (
-        LatentTreeModel,
-        LatentTreeForSequenceClassification,
-        LatentTreeForPairClassification,
-        LatentTreeForTokenClassification,
-    )
+    all_model_classes = tuple(one.model_class for one in MODELS)
     additional_model_inputs = ["word_ids"]
     test_can_init_all_missing_weights_before_2023 = True
     _is_composite = True

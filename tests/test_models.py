@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, LatentTreeModel
+from hf_latent.layers import pool_words
 from hf_latent.models.bilstm import word_tokenizer
 
 TEXTS = ["a good film", "not a very unwatchable film , bad .", "good", ""]
@@ -90,18 +91,6 @@ def test_auto_classes_and_config_round_trip(model, tmp_path):
     assert isinstance(AutoModel.from_pretrained(tmp_path), LatentTreeModel)
     assert isinstance(AutoModelForSequenceClassification.from_config(config), LatentTreeForSequenceClassification)
     assert json.loads((tmp_path / "config.json").read_text())["estimator"] == "marginals"  # also where it is the default
-
-
-def test_from_encoder_takes_a_folder_and_a_fine_tuned_model(tiny_bert, wordpiece, tmp_path):
-    tiny_bert.save_pretrained(tmp_path)
-    wordpiece.save_pretrained(tmp_path)
-    from_folder = LatentTreeModel.from_encoder(str(tmp_path), estimator="marginals").eval()
-    from_model = LatentTreeModel.from_encoder(tiny_bert, wordpiece, estimator="marginals")
-    for one, other in zip(from_folder.encoder.parameters(), from_model.encoder.parameters(), strict=True):
-        assert torch.equal(one, other)
-    assert torch.equal(from_folder.token_kinds, from_model.token_kinds)
-    classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert LatentTreeModel.from_encoder(classifier, wordpiece).encoder is classifier.base_model
 
 
 def test_a_batch_changes_nothing(model, wordpiece):
@@ -293,47 +282,6 @@ def test_tokenizer_round_trip(tmp_path):
     assert loaded("A good film")["input_ids"] == tokenizer("A good film")["input_ids"] == [2, 1, 3]
 
 
-@pytest.mark.parametrize("kind", ["T5Model", "T5EncoderModel"])
-def test_of_an_encoder_decoder_the_encoder_is_taken_and_comes_back(kind, wordpiece, tmp_path):
-    import transformers
-
-    config = transformers.T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    encoder = getattr(transformers, kind)(config)
-    model = LatentTreeForSequenceClassification.from_encoder(encoder, wordpiece, num_labels=2).eval()
-    batch = {name: value for name, value in encode(wordpiece, TEXTS[:3]).items() if name != "token_type_ids"}
-    expected = model(**batch).logits
-    model.save_pretrained(tmp_path)
-    loaded = LatentTreeForSequenceClassification.from_pretrained(tmp_path)
-    assert torch.equal(loaded(**batch).logits, expected)
-    own = dict(encoder.named_parameters())["shared.weight"]
-    assert torch.equal(model.get_input_embeddings().weight, own)
-
-
-def test_an_encoder_of_the_users_own_class_stays_what_it_is(tiny_bert, wordpiece):
-    class Deaf(type(tiny_bert)):
-        def forward(self, input_ids=None, **kwargs):
-            return super().forward(input_ids=torch.full_like(input_ids, 5), **kwargs)
-
-    encoder = Deaf(tiny_bert.config)
-    model = LatentTreeModel.from_encoder(encoder, wordpiece, estimator=None).eval()
-    assert model.encoder is encoder
-    one, other = (model(**encode(wordpiece, [text])).last_hidden_state for text in ("good film", "bad film"))
-    assert torch.equal(one, other)
-
-
-def test_encoders_that_do_not_serve(wordpiece, model):
-    from transformers import BartConfig, BartModel
-
-    config = BartConfig(vocab_size=16, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16)
-    config.encoder_attention_heads = config.decoder_attention_heads = 2
-    with pytest.raises(ValueError, match="'bart' is an encoder-decoder"):
-        LatentTreeModel.from_encoder(BartModel(config), wordpiece)
-    with pytest.raises(ValueError, match="load it with `from_pretrained`"):
-        LatentTreeModel.from_encoder(model, wordpiece)
-    with pytest.raises(ValueError, match="`word_pooling` must be one of first, last, mean, got 'middle'"):
-        LatentTreeModel.from_encoder(model.base_model.encoder, wordpiece, word_pooling="middle")
-
-
 def test_resized_embeddings(model, wordpiece, tmp_path):
     model.eval()
     wordpiece = wordpiece.__class__(tokenizer_object=wordpiece.backend_tokenizer, **wordpiece.special_tokens_map)
@@ -370,58 +318,22 @@ def test_an_empty_text(tiny_bert, wordpiece):
     assert model(**wordpiece("", return_tensors="pt")).logits.isfinite().all()
 
 
-def test_a_model_of_a_newer_format(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["format_version"] = 99
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Exception, match=r"saved by a newer hf_latent \(format 99.*pip install --upgrade hf_latent"):
-        AutoModelForSequenceClassification.from_pretrained(tmp_path)
+@pytest.mark.parametrize("decoder_input", ["encoder", "embeddings"])
+def test_words_are_pooled_once(tiny_bert, wordpiece, monkeypatch, decoder_input):
+    pooled = []
 
+    def pool(*args):
+        pooled.append(args)
+        return pool_words(*args)
 
-@pytest.mark.parametrize("options", [None, {"num_steps": 2}, {"step_size": 0.3}])
-def test_models_of_format_1_go_on_with_their_step_size(tiny_bert, wordpiece, tmp_path, options):
-    model = LatentTreeModel.from_encoder(tiny_bert, wordpiece, estimator="spigot_ce", estimator_options=options)
-    assert model.tree.estimator.step_size == (options or {}).get("step_size", 0.1)
-    model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "format_version": 1}))
-    loaded = LatentTreeModel.from_pretrained(tmp_path)
-    assert loaded.tree.estimator.step_size == (options or {}).get("step_size", 1.0)
-    loaded.save_pretrained(tmp_path)
-    assert LatentTreeModel.from_pretrained(tmp_path).tree.estimator == loaded.tree.estimator
-
-
-def test_another_estimator_when_it_is_loaded(tiny_bert, wordpiece, tmp_path):
-    options = {"estimator": "spigot", "estimator_options": {"step_size": 0.3}}
-    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, **options)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(TypeError, match=r"has no option 'step_size'.*Pass `estimator_options` \(or None\)"):
-        AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals")
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, estimator="marginals", estimator_options=None)
-    assert loaded.base_model.tree.estimator.name == "marginals"
-
-
-def test_the_base_model_of_a_saved_classifier_misses_nothing(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    _, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["unexpected_keys"]
-    assert not info["missing_keys"]
-
-
-def test_weights_that_are_kept_on_the_disk(model, wordpiece, tmp_path):
-    from hf_latent import parse
-
-    model.save_pretrained(tmp_path / "saved")
-    expected = parse(model, wordpiece, TEXTS[:3])
-    devices = {
-        "latent_tree.encoder": "disk",
-        "latent_tree.tree": "cpu",
-        "latent_tree.heads": "cpu",
-        "latent_tree.token_kinds": "cpu",
-    }
-    devices |= {"decoder": "cpu", "pooling": "cpu", "classifier": "cpu"}
-    loaded = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "saved", device_map=devices, offload_folder=tmp_path / "offloaded"
+    monkeypatch.setattr("hf_latent.models.latent_tree.modeling_latent_tree.pool_words", pool)
+    model = LatentTreeForSequenceClassification.from_encoder(
+        tiny_bert, wordpiece, num_labels=2, estimator="spigot", decoder_input=decoder_input, word_pooling="mean"
     )
-    assert parse(loaded, wordpiece, TEXTS[:3]) == expected
+    inputs = wordpiece(TEXTS[:3], padding=True, return_tensors="pt")
+    model(**inputs, labels=torch.tensor([0, 1, 1])).loss.backward()
+    assert len(pooled) == 1
+    base, word_ids = model.eval().base_model, pooled[0][1]
+    words, _ = pool_words(base.get_input_embeddings()(inputs["input_ids"]), word_ids, "mean")
+    expected = base.head_averaging(words, base(**inputs).arcs)
+    assert torch.equal(base(**inputs).last_hidden_state, expected) == (decoder_input == "embeddings")

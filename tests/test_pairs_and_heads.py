@@ -26,7 +26,7 @@ from hf_latent import (
 )
 from hf_latent.layers import DecomposableAttention
 from hf_latent.models.bilstm import word_tokenizer
-from hf_latent.models.latent_tree.modeling_classification import split_pairs
+from hf_latent.models.latent_tree.modeling_pair_classification import split_pairs
 from hf_latent.models.losses import tree_nll
 
 WORDS = ["a", "good", "film", "not", "very", "bad"]

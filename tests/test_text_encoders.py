@@ -51,9 +51,9 @@ def list_of_refused() -> str:
     rows = [f"| {', '.join(names)} | {reason} |" for reason, names in kinds.items()]
     return "\n".join(
         [
-            f"Of the {len(text_kinds())} kinds of text models in transformers {transformers.__version__}, these are refused:",
+            f"Of the {len(text_kinds())} types of text models in transformers {transformers.__version__}, these are refused:",
             "",
-            "| kind | why |",
+            "| type | why |",
             "|:--|:--|",
             *rows,
             "",

@@ -71,7 +71,7 @@ def test_the_surrogate_gradient_is_that_of_the_sum_over_tokens():
     word_ids = base.find_words(batch["input_ids"], batch["attention_mask"])
     words, num_words = pool_words(base.encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state, word_ids)
     arcs = output.arcs.detach().clone().requires_grad_()
-    logits = model.logits(base.heads(words, arcs), num_words, word_ids)
+    logits = model.logits(base.head_averaging(words, arcs), num_words, word_ids)
     total = cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100, reduction="sum")
     (gamma,) = torch.autograd.grad(total, arcs)
     mask = base.tree.structure.mask(arcs, num_words)

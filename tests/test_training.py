@@ -193,7 +193,7 @@ def test_the_configuration_for_fsdp_wraps_layers_and_trees(tiny_bert, wordpiece,
 
 
 # All that stands outside the encoder, as the README names it for LoRA.
-NEW_MODULES = ["latent_tree.tree", "latent_tree.heads", "decoder", "pooling", "classifier"]
+NEW_MODULES = ["latent_tree.tree", "latent_tree.head_averaging", "decoder", "pooling", "classifier"]
 TEXTS = ["a very good film .", "not unwatchable", "bad", "a good , very good unwatchable film ."] * 4
 
 

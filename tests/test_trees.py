@@ -1,6 +1,7 @@
 """Trees compared and counted, and in CoNLL-U."""
 
 import gzip
+import itertools
 import time
 import xml.etree.ElementTree as xml
 
@@ -19,6 +20,7 @@ from hf_latent.trees import (
     tree_statistics,
     write_conllu,
 )
+from hf_latent.trees import heads as of_heads
 
 FILM = Tree(("a", "good", "film", "that", "works"), (3, 3, 0, 5, 3))
 CROSSED = Tree(("a", "b", "c", "d"), (3, 4, 0, 3))
@@ -62,8 +64,8 @@ def test_statistics():
 
 def test_baseline_trees():
     trees = baseline_trees([FILM, Tree(("a",), (0,)), Tree((), ())], seed=1)
-    assert [tree.heads for tree in trees["left chain"]] == [(0, 1, 2, 3, 4), (0,), ()]
-    assert [tree.heads for tree in trees["right chain"]] == [(2, 3, 4, 5, 0), (0,), ()]
+    assert [tree.heads for tree in trees["right-branching"]] == [(0, 1, 2, 3, 4), (0,), ()]
+    assert [tree.heads for tree in trees["left-branching"]] == [(2, 3, 4, 5, 0), (0,), ()]
     assert all(tree.is_flat for tree in trees["flat"])
     assert trees["random"] == baseline_trees([FILM, Tree(("a",), (0,)), Tree((), ())], seed=1)["random"]
     many = baseline_trees([Tree(("a", "b", "c"), (0, 0, 0))] * 300, structure=DependencyTree(projective=False))["random"]
@@ -282,23 +284,34 @@ def test_depths_and_crossing_arcs_of_all_trees(n):
             assert tree.heads[word - 1] == 0
 
 
-@pytest.mark.parametrize("shape", ["flat", "left chain", "right chain", "random", "crossed"])
+@pytest.mark.parametrize("shape", ["flat", "right-branching", "left-branching", "random", "crossed"])
 def test_long_sentences_take_no_longer_than_they_must(shape):
     """Depths, crossing arcs, texts and pictures of twenty thousand words, which were quadratic."""
     n = 20_000
     heads = {
         "flat": [0] * n,
-        "left chain": list(range(n)),
-        "right chain": [*range(2, n + 1), 0],
+        "right-branching": list(range(n)),
+        "left-branching": [*range(2, n + 1), 0],
         "random": [0, *(int(torch.randint(1, word + 1, ())) for word in range(1, n))],
         "crossed": [0, 0, *range(1, n - 1)],
     }[shape]
     tree = Tree(["word"] * n, heads)
     started = time.process_time()
-    assert max(tree.depths) == {"flat": 1, "left chain": n, "right chain": n, "crossed": n // 2}.get(shape, max(tree.depths))
+    assert max(tree.depths) == {"flat": 1, "right-branching": n, "left-branching": n, "crossed": n // 2}.get(
+        shape, max(tree.depths)
+    )
     assert tree.is_projective == (shape not in ("random", "crossed"))
     text = tree.to_text()
     assert text.count("word") == n + text.count("<- word")
     assert len(text) < 300 * n
     assert tree.to_svg().count(">word<") == n
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("n", range(5))
+def test_questions_about_heads_are_answered_as_by_the_definition(n):
+    for heads in itertools.product(range(n + 1), repeat=n):
+        tensor = torch.tensor([heads], dtype=torch.long).view(1, n)
+        assert of_heads.is_tree(heads) == bool(is_tree(tensor))
+        if of_heads.is_tree(heads):
+            assert of_heads.is_projective(heads) == bool(is_tree(tensor, projective=True))

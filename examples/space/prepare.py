@@ -73,7 +73,7 @@ def with_plain_encoder(
             weights[name] = torch.cat([weight[first_of_season], classes], dim=1)
         elif "weight_ih" in name:
             weights[name] = pad(weight, (size, 0))
-        elif name == "latent_tree.heads.root":
+        elif name == "latent_tree.head_averaging.root":
             weights[name] = pad(weight, (0, size))
         elif name == "decoder.0.weight":
             weights[name] = pad(weight.unflatten(1, (-1, size)), (0, size)).flatten(1)  # of a word, and of its head

@@ -32,20 +32,20 @@ def example_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> 
     Raises:
         ValueError: labels that do not fit `config.num_labels` in shape, dtype or range.
     """
-    kind, count = problem_type(config, labels), config.num_labels
+    problem, count = problem_type(config, labels), config.num_labels
     logits = logits.float()
     labels = labels.to(logits.device)
-    if kind == "single_label_classification":
+    if problem == "single_label_classification":
         _check_classes(labels, logits.shape[:1], count)
         return F.cross_entropy(logits, labels.long(), reduction="none", ignore_index=IGNORED)
-    if kind == "regression" and labels.shape == logits.shape[:1]:
+    if problem == "regression" and labels.shape == logits.shape[:1]:
         labels = labels[:, None]
     if labels.shape != logits.shape:
         raise ValueError(
-            f"`labels` must have shape {tuple(logits.shape)} for {kind.replace('_', ' ')} with `num_labels={count}`, got "
+            f"`labels` must have shape {tuple(logits.shape)} for {problem.replace('_', ' ')} with `num_labels={count}`, got "
             f"{describe(labels)}. Set `num_labels` or `problem_type` to what the data has; class numbers must be integers."
         )
-    loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
+    loss = F.mse_loss if problem == "regression" else F.binary_cross_entropy_with_logits
     return loss(logits, labels.float(), reduction="none").mean(1)
 
 

@@ -1,20 +1,15 @@
 """Trees as text for a terminal, and as arc diagrams."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_latent.files import shorten, write_file
-
-if TYPE_CHECKING:
-    from hf_latent.trees.tree import Tree
+from hf_latent.trees import heads as of_heads
 
 # --- Words as they can be shown.
 
@@ -48,12 +43,17 @@ _LINES = dict(zip(range(16), " ╵╷│╴╯╮┤╶╰╭├─┴┬┼", s
 _DEEPEST = 50
 
 
-def draw_text(tree: Tree) -> str:
-    """A line a word, in the order of the sentence, indented by depth."""
-    depths = [min(depth, _DEEPEST + 1) for depth in tree.depths]
-    cells = np.zeros((len(tree.words) + 1, 3 * (max(depths, default=0) + 1)), dtype=np.uint8)
+def draw_text(words: Sequence[str], heads: Sequence[int], weights: Sequence[float] = ()) -> str:
+    """A tree for a terminal: a line a word, in the order of the sentence, indented by depth.
+
+    Args:
+        heads: for each word 0 (ROOT) or j for the j-th word; they must form a tree.
+        weights: of the arcs to the heads, shown where an arc is not certain.
+    """
+    depths = [min(depth, _DEEPEST + 1) for depth in of_heads.depths(heads)]
+    cells = np.zeros((len(words) + 1, 3 * (max(depths, default=0) + 1)), dtype=np.uint8)
     first, last = list(range(len(cells))), list(range(len(cells)))  # of the lines that a head's vertical line goes through
-    for row, head in enumerate(tree.heads, start=1):
+    for row, head in enumerate(heads, start=1):
         first[head], last[head] = min(first[head], row), max(last[head], row)
     for head, depth in enumerate([0, *depths]):
         if first[head] < last[head] and depth <= _DEEPEST:
@@ -64,14 +64,14 @@ def draw_text(tree: Tree) -> str:
         cells[row, column] |= _RIGHT
         cells[row, column + 1 : column + 3] |= _LEFT | _RIGHT
         cells[row, column + 3] |= _LEFT
-    words = [shown(word) for word in tree.words]
+    words = [shown(word) for word in words]
     names = ["ROOT", *(f"{word} ({place})" for place, word in enumerate(words, start=1))]
-    projective = tree.is_projective
+    projective = of_heads.is_projective(heads)
     lines = ["ROOT"]
-    for row, (word, depth, head) in enumerate(zip(words, depths, tree.heads, strict=True), start=1):
+    for row, (word, depth, head) in enumerate(zip(words, depths, heads, strict=True), start=1):
         drawn = "".join(_LINES[cell] for cell in cells[row, : 3 * depth + 1].tolist())
         drawn = drawn[:-1] + "─" if drawn.endswith("╴") else drawn
-        weight = f"  ({tree.weights[row - 1]:.2f})" if tree.weights and tree.weights[row - 1] < CERTAIN else ""
+        weight = f"  ({weights[row - 1]:.2f})" if weights and weights[row - 1] < CERTAIN else ""
         named = f"  <- {names[head]}" if depth > _DEEPEST or not projective else ""
         lines.append(f"{drawn} {word}{weight}{named}")
     return "\n".join(lines)
@@ -88,26 +88,37 @@ CERTAIN = 0.995
 _Arc = tuple[int, int]
 
 
-def draw_svg(tree: Tree, gold: Tree | None = None) -> str:
-    """An arc diagram; arcs of soft trees are the fainter, the less weight they have."""
-    if gold is not None and gold.words != tree.words:
-        raise ValueError(f"`gold` must be a tree over the same words, got {shorten(' '.join(gold.words))!r}.")
-    words = [shown(word) for word in tree.words]
+def draw_svg(
+    words: Sequence[str],
+    heads: Sequence[int],
+    weights: Sequence[float] = (),
+    other_arcs: Sequence[tuple[int, int, float]] = (),
+    gold: Sequence[int] | None = None,
+) -> str:
+    """An arc diagram; arcs are the fainter, the less weight they have.
+
+    Args:
+        heads: for each word 0 (ROOT) or j for the j-th word.
+        weights: of the arcs to the heads; by default 1.
+        other_arcs: (word from 0, head as above, weight) of arcs beside those.
+        gold: the heads that the words should have: arcs that differ are red, and missed ones stand below, dashed.
+    """
+    words = [shown(word) for word in words]
     centres, left = [], _GAP / 2
     for word in words:
         width = max(_columns(word), 1) * _CHARACTER
         centres.append(left + width / 2)
         left += width + _GAP
-    weights = {arc: tree.weights[arc[0]] if tree.weights else 1.0 for arc in enumerate(tree.heads)}
-    weights |= {(word, head): weight for word, head, weight in tree.other_arcs}
-    missed = [] if gold is None else [arc for arc in enumerate(gold.heads) if tree.heads[arc[0]] != arc[1]]
-    above, below = _levels(list(weights), len(words)), _levels(missed, len(words))
+    weight_of = dict(zip(enumerate(heads), weights or [1.0] * len(words), strict=True))
+    weight_of |= {(word, head): weight for word, head, weight in other_arcs}
+    missed = [] if gold is None else [arc for arc in enumerate(gold) if heads[arc[0]] != arc[1]]
+    above, below = _levels(list(weight_of), len(words)), _levels(missed, len(words))
     top = (max(above.values(), default=0) + 1.6) * _LEVEL
     bottom = (max(below.values()) + 1.2) * _LEVEL if below else 8
     parts = []
-    for arc, level in sorted(above.items(), key=lambda item: weights[item[0]]):
-        wrong = gold is not None and gold.heads[arc[0]] != arc[1]
-        parts += _arc(arc, centres, top, -level * _LEVEL, _COLOURS["wrong" if wrong else "right"], weights[arc])
+    for arc, level in sorted(above.items(), key=lambda item: weight_of[item[0]]):
+        wrong = gold is not None and gold[arc[0]] != arc[1]
+        parts += _arc(arc, centres, top, -level * _LEVEL, _COLOURS["wrong" if wrong else "right"], weight_of[arc])
     for arc, level in below.items():
         parts += _arc(arc, centres, top + 22, level * _LEVEL, _COLOURS["missed"], 1.0, dashed=True)
     for word, centre in zip(words, centres, strict=True):

@@ -64,8 +64,8 @@ def tree_statistics(trees: Sequence[Tree]) -> dict[str, float]:
 def baseline_trees(gold: Sequence[Tree], seed: int = 0, structure: DependencyTree | None = None) -> dict[str, list[Tree]]:
     """Trees over the same words that no training is needed for: what an attachment score is to be held against.
 
-    "flat" (all words from ROOT), "left chain" (each word from the one before), "right chain" (each from the one after), and
-    "random" (uniform over the trees of the `structure`, by default projective ones with a single root).
+    "flat" (all words hang from ROOT), "right-branching" (each word hangs from the one before), "left-branching" (each from the
+    one after), and "random" (uniform over the trees of the `structure`, by default projective ones with a single root).
     """
     structure = DependencyTree(projective=True, single_root=True) if structure is None else structure
     generator = torch.Generator().manual_seed(seed)
@@ -75,8 +75,8 @@ def baseline_trees(gold: Sequence[Tree], seed: int = 0, structure: DependencyTre
 
     shapes = {
         "flat": lambda n: (0,) * n,
-        "left chain": lambda n: tuple(range(n)),
-        "right chain": lambda n: (*range(2, n + 1), 0) if n else (),
+        "right-branching": lambda n: tuple(range(n)),
+        "left-branching": lambda n: (*range(2, n + 1), 0) if n else (),
         "random": random_heads,
     }
     return {name: [Tree(tree.words, shape(len(tree.words))) for tree in gold] for name, shape in shapes.items()}

@@ -8,11 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_latent.files import shorten
-from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.trees import drawing
+from hf_latent.trees import heads as of_heads
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Tree:
             raise ValueError(
                 f"`heads` must give each of the {count} words a head between 0 (ROOT) and {count}, got {_shown(self.heads)}."
             )
-        if not is_tree(torch.tensor([self.heads]).view(1, count)):
+        if not of_heads.is_tree(self.heads):
             raise ValueError(f"`heads` must form a tree, with a way from each word to ROOT, got {_shown(self.heads)}.")
         object.__setattr__(self, "other_arcs", tuple(map(self._other_arc, self.other_arcs)))
         if self.offsets and len(self.offsets) != count:
@@ -85,15 +83,7 @@ class Tree:
     @property
     def depths(self) -> list[int]:
         """How many arcs lie between ROOT and each word."""
-        depths = [0] * (len(self.words) + 1)
-        for word in range(1, len(self.words) + 1):
-            way = []  # up to a word whose depth is known
-            while word and not depths[word]:
-                way.append(word)
-                word = self.heads[word - 1]
-            for below, passed in enumerate(reversed(way), start=1):
-                depths[passed] = depths[word] + below
-        return depths[1:]
+        return of_heads.depths(self.heads)
 
     @property
     def is_flat(self) -> bool:
@@ -104,27 +94,21 @@ class Tree:
     @property
     def is_projective(self) -> bool:
         """Whether no two arcs cross, with ROOT before the first word."""
-        # By where they begin, the longest first, each arc must lie within those that have begun and not ended.
-        arcs = sorted((min(word, head), -max(word, head)) for word, head in enumerate(self.heads, start=1))
-        ends: list[int] = []
-        for start, negative_end in arcs:
-            while ends and ends[-1] <= start:
-                ends.pop()
-            if ends and ends[-1] < -negative_end:
-                return False
-            ends.append(-negative_end)
-        return True
+        return of_heads.is_projective(self.heads)
 
     def to_text(self) -> str:
         """The tree for a terminal: a line a word, in the order of the sentence, indented by depth.
 
         Where arcs cross, lines alone cannot tell which head a word hangs from: it is named then.
         """
-        return drawing.draw_text(self)
+        return drawing.draw_text(self.words, self.heads, self.weights)
 
     def to_svg(self, gold: "Tree | None" = None) -> str:
         """An arc diagram. With `gold`, arcs that differ are red, and those that should be stand below, dashed."""
-        return drawing.draw_svg(self, gold)
+        if gold is not None and gold.words != self.words:
+            raise ValueError(f"`gold` must be a tree over the same words, got {shorten(' '.join(gold.words))!r}.")
+        gold_heads = None if gold is None else gold.heads
+        return drawing.draw_svg(self.words, self.heads, self.weights, self.other_arcs, gold_heads)
 
     def to_png(self, path: str | Path, gold: "Tree | None" = None, zoom: float = 2.0) -> None:
         """The same picture as a PNG file. Needs `pip install 'hf_latent[drawing]'`."""

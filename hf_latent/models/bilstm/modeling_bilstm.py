@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_latent.models.bilstm.configuration_bilstm import BiLstmConfig
 from hf_latent.models.bilstm.word_vectors import read_words_for_text, word_tokenizer
+from hf_latent.models.registry import register_model
 
 
 class BiLstmLayer(GradientCheckpointingLayer):
@@ -55,6 +56,7 @@ class BiLstmPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
 
 
+@register_model(AutoModel)
 class BiLstmModel(BiLstmPreTrainedModel):
     """The encoder: `input_ids (batch, n)` -> `last_hidden_state (batch, n, hidden_size)`."""
 

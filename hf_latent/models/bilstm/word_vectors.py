@@ -48,12 +48,9 @@ def read_word_vectors(
     wanted = None if vocabulary is None else set(vocabulary)
     lines = read_lines(path, "word-vector file")
     asked = list(islice(lines, LINES_ASKED))
-    header = HEADER.fullmatch(asked[0][1]) if asked else None
-    if header:
-        count, size = map(int, header.groups())
+    count, size = _count_and_size([line for _, line in asked])
+    if count is not None:
         del asked[0]
-    else:
-        count, size = None, _numbers_of_a_word([line for _, line in asked])
     words: dict[str, None] = {}
     values = bytearray()
     bad, first_bad = 0, ""
@@ -88,6 +85,12 @@ def read_word_vectors(
         what = "no line of a word and its numbers" if wanted is None else f"none of the {len(wanted)} words of `vocabulary`"
         raise ValueError(f"{path} holds {what}, so there is no word to make a model of.")
     return list(words), torch.frombuffer(values, dtype=torch.float32).view(-1, size)
+
+
+def _count_and_size(lines: Sequence[bytes]) -> tuple[int | None, int]:
+    """The number of words, if the first line is a header that tells it, and how many numbers each has."""
+    header = HEADER.fullmatch(lines[0]) if lines else None
+    return (int(header[1]), int(header[2])) if header else (None, _numbers_of_a_word(lines))
 
 
 def _numbers_of_a_word(lines: Sequence[bytes]) -> int:

@@ -8,7 +8,7 @@ from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 2 had other names of weights
 # The estimators of which η was 1 in format 1 where nothing was said of it.
 STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 
@@ -18,7 +18,7 @@ class LatentTreeConfig(PreTrainedConfig):
     r"""
     Configuration of a [`LatentTreeModel`] and the models on top of it.
 
-    text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any kind that `AutoModel` knows.
+    text_config (`PreTrainedConfig` or `dict`): the configuration of the encoder, of any model that `AutoModel` knows.
     estimator (`str`, *optional*, defaults to `"marginals"`): how the gradient gets through the choice of a tree, a name of
         `hf_latent.list_estimators()`. With `None` there is no tree: the baseline.
     estimator_options (`dict`, *optional*): its options, such as `{"step_size": 0.1, "num_steps": 1}`.
@@ -80,6 +80,7 @@ class LatentTreeConfig(PreTrainedConfig):
             )
         if self.format_version == 1 and self.estimator in STEP_SIZE_1:
             self.estimator_options = {"step_size": 1.0, **(self.estimator_options or {})}
+        self.format_version = FORMAT_VERSION
         super().__post_init__(**kwargs)
         if self.output_attentions and self._attn_implementation is None:  # type: ignore[has-type]
             self._attn_implementation = "eager"  # the others have no attentions to return

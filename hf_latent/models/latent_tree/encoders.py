@@ -45,21 +45,21 @@ class NoPooler(nn.Module):
 
 
 def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """The encoder of this kind; of models with an encoder and a decoder (T5), the former alone.
+    """The encoder of this configuration; of models with an encoder and a decoder (T5), the former alone.
 
     Raises:
-        ValueError: a kind that does not do.
+        ValueError: a type of model that cannot be the encoder.
     """
-    _check_kind(config)
+    _check_model_type(config)
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         config.is_encoder_decoder = False
         return _without_pooler(AutoModelForTextEncoding.from_config(config))
     return _without_pooler(AutoModel.from_config(config))
 
 
-def _check_kind(config: PreTrainedConfig) -> None:
+def _check_model_type(config: PreTrainedConfig) -> None:
     """Raises for what no trial on a short text shows."""
-    refused = f"`encoder` cannot be of kind {config.model_type!r}: "
+    refused = f"`encoder` cannot be of type {config.model_type!r}: "
     if config.is_encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
         raise ValueError(
             f"`encoder` must be an encoder, but {config.model_type!r} is an encoder-decoder whose encoder transformers cannot "
@@ -77,7 +77,7 @@ def as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
     """The encoder as the class that a saved model will be loaded with: of T5Model, the encoder. Nothing is copied.
 
     Raises:
-        ValueError: a kind that does not do.
+        ValueError: a type of model that cannot be the encoder.
     """
     if isinstance(encoder.config, LatentTreeConfig):
         raise ValueError("`encoder` is a latent-tree model already: load it with `from_pretrained`.")
@@ -101,7 +101,7 @@ def as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
 
 
 def _classes(config: PreTrainedConfig) -> tuple[type, ...]:
-    """Those that saved models of this kind are loaded as; none for code that transformers does not know."""
+    """The classes that saved models of this configuration are loaded as; none for code that transformers does not know."""
     mapping = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
     known = mapping._model_mapping.get(type(config), ())
     return known if isinstance(known, tuple) else (known,)
@@ -139,12 +139,23 @@ def longest_text(encoder: PreTrainedModel) -> int | None:
     return min(limits, default=None)
 
 
+def _with_a_token(inputs: dict[str, Any], shape: torch.Size) -> dict[str, Any]:
+    """The inputs of rows without tokens, with one token added to each row."""
+    inputs = {
+        name: pad(value, (*(0, 0) * (value.dim() - 2), 0, 1)) if _is_of_tokens(value, shape) else value
+        for name, value in inputs.items()
+    }
+    if "input_ids" in inputs:
+        inputs["input_ids"] = inputs["input_ids"].long()  # where no text has a token, tokenizers return floats
+    return inputs
+
+
 def encode(encoder: PreTrainedModel, attention_mask: Tensor | None, **inputs: Any) -> BaseModelOutput:
     """What the encoder makes of each text by itself, wherever its padding stands.
 
-    It is given the tokens of each row first and padding behind them, which all kinds can take: positions count from the first
-    token, and those that only look back never see padding. A row without a token is given one, so that there is something
-    to look at. What comes out is in the order of what came in.
+    It is given the tokens of each row first and padding behind them, which all encoders can take: positions count from the
+    first token, and encoders that only look back never see padding. A row without a token is given one, so that there is
+    something to look at. What comes out is in the order of what came in.
 
     Args:
         attention_mask: `(batch, tokens)`, 0 at padding, on whichever side; or another that the encoder takes.
@@ -165,21 +176,14 @@ def encode(encoder: PreTrainedModel, attention_mask: Tensor | None, **inputs: An
     if attention_mask is not None:
         inputs["attention_mask"] = attention_mask
     if shape[1] == 0:
-        inputs = {
-            name: pad(value, (*(0, 0) * (value.dim() - 2), 0, 1)) if _is_of_tokens(value, shape) else value
-            for name, value in inputs.items()
-        }
-        if "input_ids" in inputs:
-            inputs["input_ids"] = inputs["input_ids"].long()  # where no text has a token, tokenizers return floats
+        inputs = _with_a_token(inputs, shape)
     back = None
     if attention_mask is not None and attention_mask.shape == shape:
         mask = inputs["attention_mask"]
         order = (mask == 0).long().argsort(dim=1, stable=True)
         if not (is_eager() and bool((order.diff(dim=1) > 0).all())):
             back = order.argsort(dim=1)
-            inputs = {
-                name: _reorder(value, order) if _is_of_tokens(value, mask.shape) else value for name, value in inputs.items()
-            }
+            inputs = {name: _reorder(own, order) if _is_of_tokens(own, shape) else own for name, own in inputs.items()}
             mask = inputs["attention_mask"]
         first = torch.ones_like(mask[:, :1]).where(mask[:, :1] == 0, mask[:, :1])
         inputs["attention_mask"] = torch.cat([first, mask[:, 1:]], dim=1)
@@ -265,7 +269,7 @@ def output_size(encoder: PreTrainedModel) -> int | None:
     Raises:
         ValueError: an encoder that does not do, and why.
     """
-    _check_kind(encoder.config)
+    _check_model_type(encoder.config)
     refused = f"`encoder` cannot be a {type(encoder).__name__} ({encoder.config.model_type!r}): "
     try:
         embeddings = encoder.get_input_embeddings().weight

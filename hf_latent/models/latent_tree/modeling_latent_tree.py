@@ -1,32 +1,29 @@
 """A latent dependency tree on top of any encoder."""
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from inspect import signature
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    initialization,
-)
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
 from hf_latent.estimators import Estimator, get_estimator
 from hf_latent.inference.checks import is_eager
-from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer, pool_words
+from hf_latent.layers import HeadAveraging, LatentTree, LatentTreeLayer, pool_words
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads
 from hf_latent.models.latent_tree.look_ahead import looks_ahead
-from hf_latent.models.latent_tree.word_boundaries import OWN_WORD, UNSET, token_kinds, word_ids_from_tokens
+from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel, renamed
+from hf_latent.models.latent_tree.trainer_labels import learns_from
+from hf_latent.models.latent_tree.word_boundaries import UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import IGNORED, mean_heads_loss, reaching, tree_nll
+from hf_latent.models.registry import Task, register_model
 from hf_latent.structures import DependencyTree, Independent, Structure
 
 logger = logging.get_logger(__name__)
@@ -60,150 +57,7 @@ class LatentTreeModelOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-class LatentTreePreTrainedModel(PreTrainedModel):
-    """Weight initialization, loading, and the start from a pretrained encoder."""
-
-    config: LatentTreeConfig
-    base_model_prefix = "latent_tree"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["LatentTreeLayer"]
-    # Outside the encoder, models loaded in half precision keep their own, and nothing is quantized. (The two lists may have no
-    # entry in common.)
-    _keep_in_fp32_modules_strict = [r"^(?!(latent_tree\.)?encoder\.).*"]
-    _keep_in_fp32_modules = [r"^(?!(latent_tree\.)?encoder\.).+"]
-    # The encoder itself checks again.
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | BiaffineArcScorer | MLPArcScorer | HeadAveraging):
-            module.reset_parameters()
-        elif isinstance(module, LatentTreeLayer) and module.estimator_state is not None:
-            initialization.copy_(module.estimator_state, module.estimator.initial_state())
-        elif isinstance(module, LatentTreeModel):
-            nn.init.constant_(module.token_kinds, UNSET)
-
-    def is_custom_code(self) -> bool:  # type: ignore[override]
-        """Custom code is not asked to fill what is not saved; our own can be, and what matters is the encoder's."""
-        return self.base_model.encoder.is_custom_code()
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        """As in transformers; a model computes to the last bit what it computed when it was saved."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        _align(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
-
-    def save_pretrained(self, *args, **kwargs) -> None:
-        """As in transformers.
-
-        Raises:
-            ValueError: an encoder of code that transformers does not know, with which the model could not be loaded.
-        """
-        encoder_class = self.base_model.encoder_class
-        if not encoders.comes_back(encoder_class, self.config.text_config):
-            raise ValueError(
-                f"A model with a {encoder_class.__name__} in it cannot be saved: its code is not part of transformers, and the "
-                "model would be loaded with another encoder or not at all. Put that code into a package of your own that "
-                "calls `AutoConfig.register` and `AutoModel.register`, and import it wherever the model is saved or loaded."
-            )
-        super().save_pretrained(*args, **kwargs)
-
-    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
-        """As in transformers; new tokens are taken for words of their own.
-
-        (Where some are special tokens, which are no words, call `model.base_model.set_word_boundaries(tokenizer)` after it.)
-        """
-        embeddings = super().resize_token_embeddings(*args, **kwargs)
-        base = self.base_model
-        added = embeddings.weight.shape[0] - len(base.token_kinds)
-        fill = UNSET if bool((base.token_kinds[:1] == UNSET).all()) else OWN_WORD
-        base.token_kinds = nn.functional.pad(base.token_kinds, (0, added), value=fill)
-        return embeddings
-
-    def get_position_embeddings(self) -> nn.Embedding:
-        """As in transformers, where the encoder has it."""
-        return self.base_model.encoder.get_position_embeddings()
-
-    def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
-        """As in transformers, where the encoder has it."""
-        self.base_model.encoder.resize_position_embeddings(new_num_position_embeddings)
-
-    @classmethod
-    def from_encoder(
-        cls,
-        encoder: str | os.PathLike | PreTrainedModel,
-        tokenizer: str | os.PathLike | PreTrainedTokenizerBase | None = None,
-        **options,
-    ) -> "LatentTreePreTrainedModel":
-        """This model with a pretrained encoder in it; all else is new and wants training.
-
-        Args:
-            encoder: a name on the Hub, a folder, or a model (of which its base model is taken over, not copied).
-            tokenizer: the encoder's, which tells where words begin; by default loaded from where the encoder is. Without
-                one, each forward call needs `word_ids`.
-            **options: fields of [`LatentTreeConfig`] (`estimator`, `num_labels`, …).
-
-        Raises:
-            TypeError: an option that [`LatentTreeConfig`] does not have.
-            ValueError: a tokenizer that does not fit the encoder, or does not mark words.
-        """
-        known = {field.name for field in fields(LatentTreeConfig)} | {"num_labels", "output_attentions"}
-        known -= {"text_config", "encoder_size", "format_version", "transformers_version", "architectures", "dtype"}
-        for option in options:
-            if option not in known:
-                raise TypeError(
-                    f"Unknown option {option!r}. LatentTreeConfig takes: {', '.join(sorted(known))}. (As for how the "
-                    "encoder is loaded: load it with `AutoModel.from_pretrained`, and pass it.)"
-                )
-        if not isinstance(encoder, str | os.PathLike | PreTrainedModel):
-            raise TypeError(
-                f"`encoder` must be a name, a folder or a model of transformers, got a {type(encoder).__name__}. Put the tree "
-                "on first, and adapters on the whole."
-            )
-        if not isinstance(encoder, PreTrainedModel):
-            tokenizer = encoder if tokenizer is None else tokenizer
-            encoder = AutoModel.from_pretrained(encoder)
-        encoder = encoders.as_loaded(encoder)
-        if isinstance(tokenizer, str | os.PathLike):
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        if not options.get("output_attentions"):  # for which it takes another
-            options["attn_implementation"] = {"text_config": encoder.config._attn_implementation}
-        options["experts_implementation"] = {"text_config": encoder.config._experts_implementation}
-        model = cls(LatentTreeConfig(text_config=encoder.config, **options), encoder)
-        if getattr(encoder, "hf_quantizer", None) is not None:
-            model.hf_quantizer = encoder.hf_quantizer  # which saves what it has quantized
-        _align(model)
-        if tokenizer is not None:
-            model.base_model.set_word_boundaries(tokenizer)
-        return model
-
-
-class _LabelName(str):
-    """The name of a parameter that the Trainer takes for labels: it looks for "label" in the names."""
-
-    def __contains__(self, part: str) -> bool:  # type: ignore[override]
-        return part == "label" or super().__contains__(part)
-
-
-def _learns_from(name: str) -> Callable[[Callable], Callable]:
-    """Decorator of a `forward` that has labels of this name: the Trainer evaluates with them, and hands them to metrics.
-
-    (`TrainingArguments(label_names=[name])` says the same, in each script anew.)
-    """
-
-    def decorate(forward: Callable) -> Callable:
-        parameters = signature(forward).parameters.values()
-        named = [one.replace(name=_LabelName(name)) if one.name == name else one for one in parameters]
-        forward.__signature__ = signature(forward).replace(parameters=named)  # type: ignore[attr-defined]
-        return forward
-
-    return decorate
-
-
+@register_model(AutoModel, Task("feature-extraction", "Parsing", "parses sentences"))
 class LatentTreeModel(LatentTreePreTrainedModel):
     """Encoder, words out of sub-words, and a latent tree over them: each word comes out beside its head."""
 
@@ -224,7 +78,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.int32))
         size = config.hidden_size if config.decoder_input == "encoder" else size
         self.tree: LatentTreeLayer | None = None
-        self.heads: HeadAveraging | None = None
+        self.head_averaging: HeadAveraging | None = None
         if config.estimator is not None:
             self.tree = LatentTreeLayer(
                 config.hidden_size,
@@ -235,9 +89,23 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 arc_size=config.arc_size,
                 dropout=config.dropout,
             )
-            self.heads = HeadAveraging(size)
-        self.output_size = size if self.heads is None else 2 * size
+            self.head_averaging = HeadAveraging(size)
+        self.output_size = size if self.head_averaging is None else 2 * size
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            nn.init.constant_(self.token_kinds, UNSET)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As in torch; also weights by the names that they had before."""
+        for name in list(state_dict):
+            own = name.removeprefix(prefix)
+            if name.startswith(prefix) and renamed(own) != own:
+                state_dict[prefix + renamed(own)] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -254,7 +122,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         size = len(self.get_input_embeddings().weight)  # type: ignore[arg-type]
         self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
 
-    @_learns_from("heads")
+    @learns_from("heads")
     @can_return_tuple
     def forward(
         self,
@@ -283,11 +151,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 gradients need it in training; heads pass their own.
             predict_heads: whether to return `heads` in evaluation mode.
         """
-        for name in ("output_hidden_states", "output_attentions"):
-            if kwargs.get(name) is None and getattr(self.config, name):
-                kwargs[name] = True  # type: ignore[literal-required]
-        encoded = encoders.encode(
-            self.encoder,
+        encoded = self._encode(
             attention_mask,
             input_ids=input_ids,
             token_type_ids=token_type_ids,
@@ -295,47 +159,19 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        if encoded.attentions == () and is_eager():
-            logger.warning_once(
-                f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
-                'return. Load it with `attn_implementation="eager"`.'
-            )
         if word_ids is None:
             word_ids = self.find_words(input_ids, attention_mask)
             if heads is not None:
                 check_heads(word_ids, heads)
-        words, num_words = self._pool(encoded.last_hidden_state, word_ids)
-        decoder_words = words
-        if self.config.decoder_input == "embeddings":
-            embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-            if isinstance(embeddings, tuple):  # quantized ones, with their scale
-                embeddings = embeddings[0]
-            decoder_words, _ = self._pool(embeddings, word_ids)
-        tree = None
-        if self.tree is not None and self.heads is not None:
-            # They may be of another precision than the encoder.
-            words, decoder_words = words.to(self.heads.root.dtype), decoder_words.to(self.heads.root.dtype)
-            averaging, own_words = self.heads, decoder_words
-
-            def loss_of_arcs(arcs: Tensor) -> Tensor:
-                assert task_loss is not None
-                return task_loss(averaging(own_words, arcs), num_words)
-
-            # With gold heads alone, the scores are learned from, and not the choice.
-            estimate = heads is None or task_loss is not None
-            tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
-            decoder_words = averaging(own_words, tree.arcs)
+        words, decoder_words, num_words = self._words(encoded.last_hidden_state, input_ids, inputs_embeds, word_ids)
+        # With gold heads alone, the scores learn, and the choice does not.
+        tree, decoder_words = self._choose(words, decoder_words, num_words, task_loss, heads is None or task_loss is not None)
         if torch.is_grad_enabled():
             decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
-        loss = heads_loss = predicted = None
+        loss = heads_loss = None
         if heads is not None:
-            if self.tree is None or tree is None:
-                raise ValueError("`heads` were given to a model without a tree (`estimator=None`), which cannot learn them.")
-            losses = tree_nll(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
-            heads_loss = losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
+            heads_loss = self._heads_loss(tree, num_words, heads)
             loss = reaching(self.config.heads_loss_weight * mean_heads_loss(heads_loss, None, None), decoder_words)
-        if self.tree is not None and tree is not None and predict_heads and not self.training:
-            predicted = _best_heads(self.tree.structure, tree.scores, num_words)
         return LatentTreeModelOutput(
             loss=loss,
             last_hidden_state=decoder_words,
@@ -343,11 +179,75 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             arcs=None if tree is None else tree.arcs,
             arc_scores=None if tree is None else tree.scores,
             latent_loss=None if tree is None else tree.loss,
-            heads=predicted,
+            heads=self._best_heads(tree, num_words) if predict_heads and not self.training else None,
             heads_loss=heads_loss,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
+
+    def _encode(self, attention_mask: Tensor | None, **inputs: Any) -> BaseModelOutput:
+        for name in ("output_hidden_states", "output_attentions"):
+            if inputs.get(name) is None and getattr(self.config, name):
+                inputs[name] = True
+        encoded = encoders.encode(self.encoder, attention_mask, **inputs)
+        if encoded.attentions == () and is_eager():
+            logger.warning_once(
+                f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
+                'return. Load it with `attn_implementation="eager"`.'
+            )
+        return encoded
+
+    def _words(
+        self, tokens: Tensor, input_ids: Tensor | None, inputs_embeds: Tensor | None, word_ids: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the words, the vectors that are scored, those that the decoder sees, and the number."""
+        if self.config.decoder_input == "encoder":
+            words, num_words = self._pool(tokens, word_ids)
+            return words, words, num_words
+        embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        if isinstance(embeddings, tuple):  # quantized ones, with their scale
+            embeddings = embeddings[0]
+        both, num_words = self._pool(torch.cat([tokens, embeddings], dim=-1), word_ids)
+        words, own_words = both.split([tokens.shape[-1], embeddings.shape[-1]], dim=-1)
+        return words.contiguous().to(tokens.dtype), own_words.contiguous().to(embeddings.dtype), num_words
+
+    def _choose(
+        self,
+        words: Tensor,
+        decoder_words: Tensor,
+        num_words: Tensor,
+        task_loss: Callable[[Tensor, Tensor], Tensor] | None,
+        estimate: bool,
+    ) -> tuple[LatentTree | None, Tensor]:
+        """The tree, and each word beside its head; for a model without a tree, None and the words alone."""
+        if self.tree is None or self.head_averaging is None:
+            return None, decoder_words
+        averaging = self.head_averaging
+        # The words may be of another precision than what stands above the encoder.
+        words, own_words = words.to(averaging.root.dtype), decoder_words.to(averaging.root.dtype)
+
+        def loss_of_arcs(arcs: Tensor) -> Tensor:
+            assert task_loss is not None
+            return task_loss(averaging(own_words, arcs), num_words)
+
+        tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
+        return tree, averaging(own_words, tree.arcs)
+
+    def _heads_loss(self, tree: LatentTree | None, num_words: Tensor, heads: Tensor) -> Tensor:
+        """`(batch,)`, for each word with a gold head."""
+        if self.tree is None or tree is None:
+            raise ValueError("`heads` were given to a model without a tree (`estimator=None`), which cannot learn them.")
+        losses = tree_nll(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
+        return losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
+
+    def _best_heads(self, tree: LatentTree | None, num_words: Tensor) -> Tensor | None:
+        """Those of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
+        if self.tree is None or tree is None:
+            return None
+        scores = tree.scores
+        whole: Structure = self.tree.structure if scores.dim() == 3 else Independent(self.tree.structure)
+        is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
+        return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
 
     def _pool(self, tokens: Tensor, word_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors of the words and their number; in a replica of `nn.DataParallel`, of as many words as there are tokens.
@@ -377,13 +277,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
 
 
-def _best_heads(structure: DependencyTree, scores: Tensor, num_words: Tensor) -> Tensor:
-    """Of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
-    whole: Structure = structure if scores.dim() == 3 else Independent(structure)
-    is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
-    return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
-
-
 def _new_estimator(config: LatentTreeConfig) -> Estimator:
     assert config.estimator is not None
     try:
@@ -392,11 +285,4 @@ def _new_estimator(config: LatentTreeConfig) -> Estimator:
         raise TypeError(f"{error} Pass `estimator_options` (or None) that go with the `estimator`.") from None
 
 
-def _align(model: nn.Module) -> None:
-    """Weights read from a file lie in memory where the file has them, and matrix products round differently there."""
-    for parameter in model.parameters():
-        if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
-            parameter.data = parameter.data.clone()
-
-
-__all__ = ["LatentTreeModel", "LatentTreeModelOutput", "LatentTreePreTrainedModel"]
+__all__ = ["LatentTreeModel", "LatentTreeModelOutput"]

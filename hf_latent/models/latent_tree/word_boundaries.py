@@ -8,9 +8,9 @@ A word is a run of tokens that nothing divides. What divides:
 - *Special tokens*, which belong to no word. Two stand for words after all: the mask, and what unknown words are written as.
 - *Tokens that were added* to the tokenizer, and are not special: each is a word of its own, whatever it touches and however
   it was declared (`lstrip`, `rstrip`, `single_word`). So are tokens that are added once the table has been computed.
-- What the *kind of tokenizer* divides: WordPiece and its like each token without their prefix (`##`), whole-word tokenizers
-  each token, those that mark the ends of words (`</w>`) what follows such an end, and those of the byte-level kind (GPT-2,
-  RoBERTa) tokens where letters, numbers and other characters meet. (A character that is cut in pieces counts as what most
+- What the *way in which the tokenizer marks words* divides. WordPiece and its like divide at each token without their prefix
+  (`##`), whole-word tokenizers at each token, those that mark the ends of words (`</w>`) after such an end, and byte-level ones
+  (GPT-2, RoBERTa) where letters, numbers and other characters meet. (A character that is cut in pieces counts as what most
   characters are that begin so.)
 
 A token is never divided, be there white space in the midst of it. (Nor is white space seen that is cut in pieces of which one
