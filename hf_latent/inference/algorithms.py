@@ -90,7 +90,7 @@ class Algorithms(ABC):
         """
         samples, dims = len(seeds), structure.group_dims
         current = scores.double().repeat(samples, *[1] * (scores.dim() - 1))
-        groups = current.flatten(-dims).view(len(current), -1, scores.shape[-dims:].numel())
+        groups = current.view(len(current), scores.shape[1:-dims].numel(), scores.shape[-dims:].numel())
         repeated = lengths.repeat(samples)
         choices = torch.full(groups.shape[:2], -1, device=scores.device)
         random = uniforms(seeds.flatten(), groups.shape[1])
@@ -117,18 +117,26 @@ class Algorithms(ABC):
         self, structure: Choices, scores: Tensor, lengths: Tensor, start: Tensor | None, tol: float, max_iter: int
     ) -> Projection:
         """The Euclidean projection, by the active-set method, begun at the structures `start`."""
+        if not scores.numel():
+            return self._empty_projection(structure, scores)
         positions = structure.positions(scores, lengths)
         allowed = in_reach(scores, positions).flatten(1)
         first = None if start is None else self._checked_start(structure, start, lengths, positions)
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
-            return self.argmax(structure, flat.view(-1, *scores.shape[1:]), lengths[rows]).double().flatten(1)
+            return self.argmax(structure, flat.view(len(flat), *scores.shape[1:]), lengths[rows]).double().flatten(1)
 
         found = active_set.project(scores.double().flatten(1), allowed, oracle, tol, max_iter, first)
         used = found.weights > 0
         choices = choices_of(structure, found.vertices.view(*found.weights.shape, *scores.shape[1:])[used])
         point = found.point.view(scores.shape).clamp(0, 1)
         return Projection(point, choices, found.weights[used], used.sum(1), found.gap, found.converged)
+
+    def _empty_projection(self, structure: Choices, scores: Tensor) -> Projection:
+        """Of rows that have nothing to choose: each is made of the one empty structure."""
+        counts = torch.ones(len(scores), dtype=torch.int64, device=scores.device)
+        choices = counts.new_full((len(scores), scores.shape[1 : -structure.group_dims].numel()), -1)
+        return Projection(scores.clone(), choices, counts.double(), counts, counts.double() - 1, counts.bool())
 
     def _checked_start(self, structure: Choices, start: Tensor, lengths: Tensor, positions: Tensor) -> Tensor:
         """`start`, `(batch, size)` in float64; a structure is the best one for scores that prefer it."""

@@ -31,7 +31,7 @@ def gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     """The gradient of a sum of values."""
 
     def work() -> Tensor:
-        leaf = at.detach().requires_grad_()
+        leaf = at.detach().clone().requires_grad_()
         return _grad(function(leaf).sum(), leaf)
 
     return differentiably(work)
@@ -41,7 +41,7 @@ def hessian_product(function: Callable[[Tensor], Tensor], at: Tensor, direction:
     """How that gradient changes when its argument moves along `direction`."""
 
     def work() -> Tensor:
-        leaf = at.detach().requires_grad_()
+        leaf = at.detach().clone().requires_grad_()
         first = _grad(function(leaf).sum(), leaf, create_graph=True)
         return _grad((first * direction.detach()).sum(), leaf)
 

@@ -40,7 +40,7 @@ def best_structures(structure: Any, scores: Tensor, lengths: Tensor, oracle: Ora
         count, columns = torch.Size(event[:-dims]).numel(), torch.Size(event[-dims:]).numel()
 
         def argmax(some: Tensor, event: tuple[int, ...] = event, length: int = length) -> Tensor:
-            return oracle(some.view(-1, *event), length).view(some.shape)
+            return oracle(some.view(len(some), *event), length).view(some.shape)
 
         exact, possible = (part[row][own].reshape(count, columns) for part in (scores.double(), allowed))
         for place, (value, chosen) in enumerate(itertools.islice(_in_order(exact, possible, argmax), k)):

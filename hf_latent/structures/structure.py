@@ -243,7 +243,7 @@ class Structure(ABC):
         first = self._check_start(start, checked)
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
-            return self.argmax(flat.view(-1, *scores.shape[1:]), checked.lengths[rows]).flatten(1)
+            return self.argmax(flat.view(len(flat), *scores.shape[1:]), checked.lengths[rows]).flatten(1)
 
         tol = active_set.check_stopping(tol, max_iter, scores)
         return checked.scores.double().flatten(1), checked.allowed.flatten(1), oracle, tol, first

@@ -1,0 +1,25 @@
+from hf_latent import LinearChain
+from structures.conformance import StructureConformance
+
+
+class TestLinearChain(StructureConformance):
+    structure = LinearChain(2)
+    lengths = [4, 3, 2, 1, 0, 4]
+
+    def event(self, longest):
+        return max(longest - 1, 0), self.structure.tags, self.structure.tags
+
+    def is_structure(self, z, length):
+        if not (z.sum((1, 2)) == 1).all():
+            return False
+        first, second = z.sum(2).argmax(1), z.sum(1).argmax(1)
+        return bool((second[:-1] == first[1:]).all())
+
+    def count(self, length):
+        return self.structure.tags**length if length > 1 else 1
+
+
+class TestLinearChainOfThreeTags(TestLinearChain):
+    structure = LinearChain(3)
+    lengths = [3, 2, 1, 3, 0]
+    compiles = ()
