@@ -103,7 +103,7 @@ class Algorithms(ABC):
             choices[:, group] = torch.minimum(drawn, last).where(steps[:, -1] > 0.5, -1)
             others = (columns != choices[:, group, None]) & (choices[:, group, None] >= 0)
             groups[:, group].masked_fill_(others, -torch.inf)
-        return choices.view(samples, len(scores), -1)
+        return choices.view(samples, len(scores), groups.shape[1])
 
     def top_k(self, structure: Choices, scores: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The choices of the k best structures `(batch, k, groups)`, best first, and their scores `(batch, k)` in float64."""
