@@ -1,14 +1,14 @@
 """Every other estimator: its gradient against its formula, unbiased ones against the enumerated gradient, and bad options."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import brute_force
 import pytest
 import torch
 from torch import Tensor
 
-from hf_latent import Categorical, DependencyTree, get_estimator, list_estimators
+from hf_latent import Categorical, DependencyTree, LatentTreeForSequenceClassification, get_estimator, list_estimators
 from hf_latent.estimators.perturbations import GAMMA_TERMS, draw_noise
 
 CATEGORICAL = Categorical()
@@ -28,10 +28,14 @@ def problem(structure, batch=3, size=4):
     return scores, task_loss, lambda value: 2 * weights.exp() * (value - goal)
 
 
-def surrogate(estimator, structure, scores, task_loss, lengths=None):
+def noise_of(distribution, structure, scores, lengths=None):
+    return draw_noise(distribution, structure, *structure.check(scores, lengths))
+
+
+def surrogate(estimator, structure, scores, task_loss, lengths=None, state=None):
     """The value, and the gradient that arrives at the scores in training."""
     scores = scores.detach().requires_grad_()
-    latent = estimator(structure, scores, lengths, task_loss)
+    latent = estimator.resume(structure, scores, lengths, task_loss, state)
     loss = (task_loss(latent.value) + latent.loss).sum()
     return latent.value.detach(), torch.autograd.grad(loss, scores)[0]
 
@@ -104,7 +108,7 @@ def test_perturb_and_map_is_hard_forward_and_soft_backward(structure):
     torch.manual_seed(4)
     value, ours = surrogate(get_estimator("perturb_and_map", temperature=0.7), structure, scores, task_loss)
     torch.manual_seed(4)
-    perturbed = scores + draw_noise("gumbel", structure, scores, None)
+    perturbed = scores + noise_of("gumbel", structure, scores)
     assert torch.equal(value, structure.argmax(perturbed))
     leaf = (perturbed / 0.7).requires_grad_()
     torch.testing.assert_close(ours, torch.autograd.grad(structure.marginals(leaf), leaf, gradient(value))[0] / 0.7)
@@ -116,7 +120,7 @@ def test_perturbed_marginals(structure):
     torch.manual_seed(4)
     value, _ = surrogate(get_estimator("perturbed_marginals", temperature=0.7), structure, scores, task_loss)
     torch.manual_seed(4)
-    expected = structure.marginals((scores + draw_noise("gumbel", structure, scores, None)) / 0.7)
+    expected = structure.marginals((scores + noise_of("gumbel", structure, scores)) / 0.7)
     torch.testing.assert_close(value, expected)
     at_test_time = get_estimator("perturbed_marginals", temperature=0.7).evaluate(structure, scores)
     torch.testing.assert_close(at_test_time, structure.marginals(scores / 0.7))
@@ -125,13 +129,13 @@ def test_perturbed_marginals(structure):
 def test_sum_of_gamma_noise_is_gumbel_over_a_whole_structure():
     """Mean and variance of the total over the parts of a tree: Σ 1/i - log s, and Σ 1/i² of s terms (Niepert et al. 2021)."""
     scores = torch.zeros(20_000, 4, 5, dtype=torch.float64)
-    noise = draw_noise("sum_of_gamma", TREE, scores, None)
+    noise = noise_of("sum_of_gamma", TREE, scores)
     totals = noise[:, torch.arange(4), 0]  # the four arcs of one tree
     terms = torch.arange(1, GAMMA_TERMS + 1, dtype=torch.float64)
     mean, variance = (1 / terms).sum() - torch.log(terms[-1]), (1 / terms**2).sum()
     assert abs(totals.sum(1).mean() - mean) < 0.05
     assert abs(totals.sum(1).var() - variance) < 0.1
-    assert (draw_noise("sum_of_gamma", TREE, scores, torch.full((20_000,), 2))[:, 2:] == 0).all()
+    assert (noise_of("sum_of_gamma", TREE, scores, torch.full((20_000,), 2))[:, 2:] == 0).all()
 
 
 @STRUCTURES
@@ -151,8 +155,9 @@ def test_the_score_function_is_unbiased(structure, options):
     scores, task_loss, _ = problem(structure, batch=1, size=3)
     many = scores.expand(draws, *scores.shape[1:])
     estimator = get_estimator("score_function", **options)
-    estimator(structure, many, None, task_loss)  # a first batch, for the moving average
-    _, ours = surrogate(estimator, structure, many, task_loss)
+    # A first batch, for the moving average.
+    state = estimator.resume(structure, many, None, task_loss, estimator.initial_state()).state
+    _, ours = surrogate(estimator, structure, many, task_loss, state=state)
     exact = exact_gradient(structure, scores, task_loss)[0]
     standard_error = ours.std(0) / draws**0.5 + 1e-9
     assert ((ours.mean(0) - exact).abs() < 5 * standard_error).all()
@@ -165,8 +170,8 @@ def test_baselines_lower_the_variance():
 
     def variance(**options):
         estimator = get_estimator("score_function", **options)
-        estimator(TREE, many, None, lambda value: task_loss(value) + 30)
-        return surrogate(estimator, TREE, many, lambda value: task_loss(value) + 30)[1].var(0).sum()
+        state = estimator.resume(TREE, many, None, lambda value: task_loss(value) + 30, estimator.initial_state()).state
+        return surrogate(estimator, TREE, many, lambda value: task_loss(value) + 30, state=state)[1].var(0).sum()
 
     none = variance(baseline="none")
     assert variance(baseline="moving_average") < none / 5
@@ -220,9 +225,9 @@ def test_blackbox_and_imle_are_differences_of_two_choices(structure):
     assert expected.abs().sum() > 0
     torch.testing.assert_close(ours, expected)
     torch.manual_seed(4)
-    value, ours = surrogate(get_estimator("imle", step_size=2.0, temperature=0.5), structure, scores, task_loss)
+    value, ours = surrogate(get_estimator("imle", step_size=2.0, noise_scale=0.5), structure, scores, task_loss)
     torch.manual_seed(4)
-    moved = scores + 0.5 * draw_noise("sum_of_gamma", structure, scores, None)
+    moved = scores + 0.5 * noise_of("sum_of_gamma", structure, scores)
     assert torch.equal(value, structure.argmax(moved))
     torch.testing.assert_close(ours, (value - structure.argmax(moved - 2 * gradient(value))) / 2)
 
@@ -290,7 +295,7 @@ def test_no_nan_in_half_precision_or_at_extreme_temperatures(name, temperature, 
         scores, lengths = torch.randn(4, 3, 4)[:, :, :4].to(dtype) * 10, torch.tensor([3, 2, 1, 0])
         scores = scores[:, 0] if structure is CATEGORICAL else scores
         try:
-            estimator = get_estimator(name, temperature=temperature)
+            estimator = get_estimator(name, **{"noise_scale" if name in ("blackbox", "imle") else "temperature": temperature})
         except TypeError:
             estimator = get_estimator(name)
         goal = torch.rand_like(scores)
@@ -311,7 +316,7 @@ def test_a_missing_task_loss_is_named(name):
         get_estimator(name)(TREE, torch.randn(1, 2, 3))
 
 
-TEMPERED = ["marginals", "sparsemap", "ste_marginals", "perturb_and_map", "perturbed_marginals", "reinmax", "imle"]
+TEMPERED = ["marginals", "sparsemap", "ste_marginals", "perturb_and_map", "perturbed_marginals", "reinmax"]
 
 
 @pytest.mark.parametrize("name", TEMPERED)
@@ -321,12 +326,47 @@ def test_a_temperature_that_makes_no_sense(name, temperature):
         get_estimator(name, temperature=temperature)
 
 
+def test_a_temperature_divides_scores_wherever_an_estimator_has_one():
+    """Scores, noise and temperature times 3: the same value and, as the scores are three times as large, gradient / 3."""
+    with_one = {name for name in list_estimators() if "temperature" in {field.name for field in fields(get_estimator(name))}}
+    assert with_one == set(TEMPERED)
+    scores, task_loss, _ = problem(CATEGORICAL)
+    for name in ("marginals", "sparsemap", "ste_marginals"):
+        value, gradient = surrogate(get_estimator(name), CATEGORICAL, scores, task_loss)
+        same, third = surrogate(get_estimator(name, temperature=3.0), CATEGORICAL, 3 * scores, task_loss)
+        torch.testing.assert_close(same, value)
+        torch.testing.assert_close(3 * third, gradient)
+
+
+@pytest.mark.parametrize("name", ["blackbox", "imle"])
+def test_a_saved_option_may_have_its_former_name(name):
+    with pytest.warns(FutureWarning, match=f"'temperature' of estimator '{name}' is called 'noise_scale' now"):
+        estimator = get_estimator(name, temperature=0.5, step_size=2.0)
+    assert estimator == get_estimator(name, noise_scale=0.5, step_size=2.0)
+    with pytest.raises(TypeError, match="given 'temperature' and 'noise_scale', two names of one option"):
+        get_estimator(name, temperature=0.5, noise_scale=0.5)
+
+
+def test_a_model_saved_with_the_former_name_loads(tiny_bert, wordpiece, tmp_path):
+    options = {"noise_scale": 0.5, "step_size": 2.0}
+    model = LatentTreeForSequenceClassification.from_encoder(
+        tiny_bert, wordpiece, num_labels=2, estimator="imle", estimator_options=options
+    )
+    model.save_pretrained(tmp_path)
+    saved = tmp_path / "config.json"
+    saved.write_text(saved.read_text().replace("noise_scale", "temperature"))
+    with pytest.warns(FutureWarning, match="noise_scale"):
+        loaded = LatentTreeForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.base_model.tree.estimator == get_estimator("imle", **options)
+
+
 def test_other_options_that_make_no_sense():
     for name, option, message in (
         ("score_function", {"baseline": "best"}, "`baseline` must be one of 'none', 'moving_average'"),
         ("score_function", {"baseline": "leave_one_out"}, "`num_samples` must be at least 2"),
         ("score_function", {"decay": 1.0}, "`decay` must lie between 0 and 1"),
         ("perturb_and_map", {"noise": "normal"}, "`noise` must be one of 'gumbel', 'sum_of_gamma', got 'normal'"),
+        ("imle", {"noise_scale": 0}, "`noise_scale` must be a positive, finite number"),
         ("spigot", {"start": "middle"}, "`start` must be one of 'argmax', 'marginals', 'zero'"),
         ("expected_loss", {"largest": 0}, "`largest` must be an integer of at least 1"),
     ):
