@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hf_latent import Categorical, Estimator, Latent, Structure, register_estimator
 from hf_latent.diagnostics import compare_gradients
-from hf_latent.estimators.task_losses import gradient_of, needs_task_loss
+from hf_latent.estimators import check_positive, needs_task_loss, surrogate_loss, task_loss_gradient
 
 
 @register_estimator("marginal_step")
@@ -27,12 +27,16 @@ class MarginalStep(Estimator):
 
     step_size: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_positive("step_size", self.step_size)
+
     def __call__(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss=None) -> Latent:
         task_loss = needs_task_loss(self.name, task_loss)
+        scores, lengths = structure.check(scores, lengths)
         marginals = structure.marginals(scores, lengths)
-        gamma = gradient_of(task_loss, marginals.detach())
+        gamma = task_loss_gradient(task_loss, marginals.detach())
         loss = self.step_size * (gamma * marginals).flatten(1).sum(1)
-        return Latent(structure.argmax(scores, lengths), loss - loss.detach())  # its value is 0, its gradient is what counts
+        return Latent(structure.argmax(scores, lengths), surrogate_loss(loss))  # its value is 0, its gradient is what counts
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hf_latent.estimators import Estimator, TaskLoss, get_estimator
+from hf_latent.estimators import Estimator, TaskLoss, get_estimator, losses_of
 from hf_latent.estimators.expected_loss import every_structure
-from hf_latent.estimators.task_losses import losses_of
 from hf_latent.structures import Structure
 
 
@@ -71,12 +70,14 @@ def gradient_quality(
     estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator
     exact = exact_gradient(structure, scores, task_loss, lengths).double()
     total, squares = torch.zeros_like(exact), torch.zeros_like(exact)
+    state = estimator.initial_state()
     for _ in range(repeats):
         with torch.enable_grad():
             leaf = scores.detach().clone().requires_grad_()
-            latent = estimator(structure, leaf, lengths, task_loss)
+            latent = estimator.resume(structure, leaf, lengths, task_loss, state)
             losses = task_loss(latent.value) if latent.value.requires_grad else torch.zeros_like(latent.loss)
             (gradient,) = torch.autograd.grad((losses + latent.loss).sum(), leaf)
+        state = latent.state
         total, squares = total + gradient.double(), squares + gradient.double().square()
     mean = total / repeats
     variance = (squares / repeats - mean.square()).clamp(min=0)

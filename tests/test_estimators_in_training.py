@@ -1,6 +1,7 @@
 """Estimators under what training does around them: recomputed activations, no gradients wanted, several choices, threads."""
 
 import threading
+from dataclasses import fields
 
 import pytest
 import torch
@@ -49,18 +50,61 @@ def test_recomputed_activations_change_nothing(estimator, use_reentrant):
             assert torch.equal(one, other)
 
 
-def test_the_moving_average_moves_once_a_step_and_is_that_of_the_losses_before():
-    estimator, average = get_estimator("score_function", decay=0.5), torch.full((), torch.nan)
-    scores = torch.zeros(2, 3)
+def test_the_moving_average_goes_in_and_comes_out():
+    """The next one holds this batch's finite losses; the one that came in stays as it was, and is the baseline."""
+    estimator = get_estimator("score_function", decay=0.5)
+    state, scores = estimator.initial_state(), torch.zeros(2, 3)
     expected = None
-    for losses in ([1.0, 3.0], [5.0, 5.0], [torch.nan, 4.0]):
-        leaf, seen = scores.clone().requires_grad_(), torch.tensor(losses)
-        latent = estimator.resume(Categorical(), leaf, None, lambda value, seen=seen: seen, average)
-        assert average.isnan() if expected is None else average == expected  # not before the backward pass is done
-        latent.loss.sum().backward()
-        mean = seen[seen.isfinite()].mean().item()
-        expected = mean if expected is None else 0.5 * expected + 0.5 * mean
-        assert average == expected
+    for losses in ([1.0, 3.0], [5.0, 5.0], [torch.nan, 4.0], [torch.nan, torch.inf]):
+        leaf, seen, before = scores.clone().requires_grad_(), torch.tensor(losses), state.clone()
+        latent = estimator.resume(Categorical(), leaf, None, lambda value, seen=seen: seen, state)
+        torch.testing.assert_close(state, before, rtol=0, atol=0, equal_nan=True)
+        latent.loss[1].backward()
+        if losses[1] < torch.inf:
+            torch.testing.assert_close(leaf.grad[1], (losses[1] - (expected or 0.0)) * (latent.value[1] - 1 / 3))
+            mean = seen[seen.isfinite()].mean().item()
+            expected = mean if expected is None else 0.5 * expected + 0.5 * mean
+        state = latent.state
+        assert state == expected
+    empty = estimator.resume(Categorical(), scores[:0], None, lambda value: value.sum(1), state)
+    assert empty.state == expected
+
+
+def test_an_estimator_stores_nothing():
+    """A call without a state begins anew; equal options make equal estimators, whatever they were used for."""
+    estimator = get_estimator("score_function")
+    assert [field.name for field in fields(estimator)] == ["baseline", "num_samples", "decay"]
+    scores = torch.zeros(2, 3)
+    first, second = (estimator(Categorical(), scores, None, lambda value, loss=loss: loss + value[:, 0]) for loss in (0.0, 9.0))
+    assert first.state <= 1
+    assert second.state >= 9  # not a mean with the first
+    assert estimator == get_estimator("score_function")
+    assert hash(estimator) == hash(get_estimator("score_function"))
+    for name in [*TREE_ESTIMATORS, "expected_loss"]:
+        if name != "score_function":
+            assert get_estimator(name).initial_state() is None
+            assert (
+                get_estimator(name)(DependencyTree(), torch.zeros(1, 2, 3), None, lambda z: z.flatten(1).sum(1)).state is None
+            )
+
+
+def test_the_layer_keeps_the_state_once_the_gradient_has_arrived():
+    network = Network("score_function")
+    state = network.tree.estimator_state
+    arguments = torch.randn(2, 3, 8), torch.tensor([3, 2]), torch.tensor([0, 1])
+    loss = network(*arguments)
+    assert state.isnan()
+    loss.backward()
+    torch.testing.assert_close(state, loss.detach())
+    before = state.clone()
+    with torch.no_grad():
+        network(*arguments)
+    network.eval()(*arguments).backward()
+    assert torch.equal(state, before)
+    network.train().tree.scorer.requires_grad_(False)  # no gradient will arrive
+    network(*arguments)
+    assert not torch.equal(state, before)
+    assert network.tree.estimator_state is state
 
 
 def test_an_estimator_that_layers_share_keeps_their_averages_apart():

@@ -57,17 +57,19 @@ class ClusterModel(nn.Module):
 
     def __init__(self, clusters: int, estimator: str, options: dict[str, Any]) -> None:
         super().__init__()
-        self.kind, self.structure = estimator, Categorical()
+        self.choice, self.structure = estimator, Categorical()
         self.encoder = nn.Linear(FEATURES, clusters)
         # Multiplied with x before z picks one: K·d multiplications a point, and the same product for every z.
         self.classifiers = nn.Linear(FEATURES, 1 if estimator == "linear" else clusters, bias=False)
         self.bias = nn.Parameter(torch.zeros(()))
         self.estimator = None if estimator in ("linear", "gold") else get_estimator(estimator, **options)
+        # What the estimator carries from batch to batch: the moving average of the score function.
+        self.register_buffer("estimator_state", self.estimator.initial_state() if self.estimator else None)
 
     def _choice(self, split: Split) -> Tensor | None:
-        if self.kind == "linear":
+        if self.choice == "linear":
             return torch.ones(len(split.x), 1)
-        return one_hot(split.z, self.encoder.out_features).float() if self.kind == "gold" else None
+        return one_hot(split.z, self.encoder.out_features).float() if self.choice == "gold" else None
 
     def loss(self, split: Split) -> Tensor:
         """The mean loss to train with."""
@@ -78,7 +80,8 @@ class ClusterModel(nn.Module):
 
         if self.estimator is None:
             return task_loss(z).mean()
-        latent = self.estimator(self.structure, self.encoder(split.x), None, task_loss)
+        latent = self.estimator.resume(self.structure, self.encoder(split.x), None, task_loss, self.estimator_state)
+        self.estimator_state = latent.state
         return (task_loss(latent.value) + latent.loss).mean()
 
     @torch.no_grad()
@@ -90,14 +93,14 @@ class ClusterModel(nn.Module):
             return 100 * (((z * products).sum(1) + self.bias > 0) == split.y.bool()).double().mean().item()
 
         if self.estimator is None:
-            return {"accuracy": accuracy(z), "v_measure": 100.0 if self.kind == "gold" else 0.0}
+            return {"accuracy": accuracy(z), "v_measure": 100.0 if self.choice == "gold" else 0.0}
         scores = self.encoder(split.x)
         best = self.structure.argmax(scores)
         result = {
             "accuracy": accuracy(self.estimator.evaluate(self.structure, scores)),
             "v_measure": 100 * v_measure_score(split.z.tolist(), best.argmax(1).tolist()),
         }
-        if isinstance(self.estimator, Relaxation) or self.kind == "perturbed_marginals":
+        if isinstance(self.estimator, Relaxation) or self.choice == "perturbed_marginals":
             result["accuracy_of_argmax"] = accuracy(best)
         return result
 

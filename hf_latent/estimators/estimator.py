@@ -1,8 +1,9 @@
-"""The contract of an estimator, and the registry that knows each one by its name."""
+"""The contract of an estimator, the registry that knows each one by its name, and what several estimators share."""
 
 import dataclasses
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -12,8 +13,8 @@ from hf_latent.structures import Structure
 
 TaskLoss = Callable[[Tensor], Tensor]
 
-# Where none is named: the one that is nowhere below a network without a tree, costs least, and needs no labels at hand. See the
-# README, "How to choose", for the figures.
+# It is nowhere below a network without a tree, costs least, and needs no labels in the forward pass. The README gives the
+# figures under "How to choose".
 DEFAULT_ESTIMATOR = "marginals"
 
 
@@ -23,23 +24,35 @@ class Latent(NamedTuple):
     Attributes:
         value: what the decoder sees, of the shape of the scores: a vertex z, or a point μ of the polytope.
         loss: `(batch,)`, to be added to each example's loss. Its gradient with respect to the scores is the surrogate
-            gradient; its value is 0, so that the loss reported stays the downstream loss (`expected_loss` apart).
+            gradient. Its value is 0, so that the loss reported stays the downstream loss (except for `expected_loss`).
+        state: what the next batch's `Estimator.resume` takes; None for an estimator without memory.
     """
 
     value: Tensor
     loss: Tensor
+    state: Tensor | None = None
 
 
 class Estimator(ABC):
-    """How the gradient gets through a discrete choice. A frozen dataclass whose fields are its options."""
+    """How the gradient gets through a discrete choice. A frozen dataclass whose fields are its options.
+
+    An estimator stores nothing between calls. One with a memory gives its first state by `initial_state`, and overrides
+    `resume`, which takes a state and returns the next one as `Latent.state`. Its caller keeps the state, as `LatentTreeLayer`
+    does.
+
+    Attributes:
+        name: the name that it was asked for by, for error messages.
+        former_options: from an option's former name to the present one, for models that were saved with the former.
+    """
 
     name: ClassVar[str] = "unregistered"
+    former_options: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
-        """The value and loss to train with.
+        """The value and loss to train with. An estimator with a memory begins with its `initial_state` in each such call.
 
         Args:
             structure: the set that is chosen from.
@@ -54,13 +67,17 @@ class Estimator(ABC):
         return structure.argmax(scores, lengths)
 
     def initial_state(self) -> Tensor | None:
-        """What is carried over from batch to batch, if anything, for a module to keep as a buffer among its weights."""
+        """The state before the first batch; None for an estimator without memory."""
         return None
 
     def resume(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None, task_loss: TaskLoss | None, state: Tensor | None
     ) -> Latent:
-        """A call that goes on from this `state`, which is updated in place."""
+        """A call that goes on from `state`, which is left as it is: the next state is `Latent.state`.
+
+        Whoever recomputes activations keeps the next state only when the backward pass is done, so that the second call
+        finds the state that the first one found.
+        """
         return self(structure, scores, lengths, task_loss)
 
 
@@ -95,6 +112,8 @@ def list_estimators() -> list[str]:
 def get_estimator(name: str, **options: Any) -> Estimator:
     """The estimator registered as `name`, with its options (such as `step_size` and `num_steps`).
 
+    An option's former name, which saved models may have, is taken for the present one, with a `FutureWarning`.
+
     Raises:
         ValueError: an unknown name, or an option with a value that makes no sense.
         TypeError: an option that this estimator does not have.
@@ -102,6 +121,7 @@ def get_estimator(name: str, **options: Any) -> Estimator:
     if name not in _REGISTRY:
         raise ValueError(f"Unknown estimator {name!r}. The known ones are: {', '.join(list_estimators())}.")
     cls, fixed = _REGISTRY[name]
+    options = _renamed(name, cls.former_options, options)
     known = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in fixed]  # type: ignore[arg-type]
     for option in options:
         if option not in known:
@@ -112,18 +132,30 @@ def get_estimator(name: str, **options: Any) -> Estimator:
     return estimator
 
 
+def _renamed(name: str, former: Mapping[str, str], options: dict[str, Any]) -> dict[str, Any]:
+    """The options under their present names."""
+    for old in [option for option in options if option in former]:
+        if former[old] in options:
+            raise TypeError(f"Estimator {name!r} was given {old!r} and {former[old]!r}, two names of one option.")
+        warnings.warn(
+            f"The option {old!r} of estimator {name!r} is called {former[old]!r} now, and is taken for it. Rename it (in a "
+            "saved model: under `estimator_options` in its config.json).",
+            FutureWarning,
+            stacklevel=3,
+        )
+    return {former.get(option, option): value for option, value in options.items()}
+
+
 def no_loss(scores: Tensor) -> Tensor:
-    """The loss of an estimator whose gradient passes through its value."""
+    """`Latent.loss` of an estimator whose gradient passes through its value: zeros, `(batch,)`."""
     return torch.zeros(scores.shape[0], device=scores.device)
 
 
-def check_positive(name: str, value: object) -> None:
-    """Raises unless `value` is a positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a positive, finite number, got {value!r}.")
+def surrogate_loss(loss: Tensor) -> Tensor:
+    """`Latent.loss` of an estimator whose gradient is that of `loss (batch,)`: its value is 0, its gradient stays."""
+    return loss - loss.detach()
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises unless `value` is one of the `choices`."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+def with_gradient_of(soft: Tensor, hard: Tensor) -> Tensor:
+    """The value of `hard`, to the last bit, with the gradient of `soft`."""
+    return hard.detach() + (soft - soft.detach())

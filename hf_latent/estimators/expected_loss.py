@@ -1,5 +1,6 @@
-"""Minimum risk: the expected loss itself, by enumeration; for small sets, and the truth that others are held to."""
+"""Minimum risk: the expected loss itself, by enumeration. It is for small sets, and is what other estimators are held to."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,13 @@ class ExpectedLoss(Estimator):
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
-        """See `Estimator`. The loss that is returned has a value here: what the expected loss differs by from that of MAP(s).
+        """See `Estimator`. The value of `Latent.loss` is the expected loss less the loss of MAP(s).
 
         Raises:
             ValueError: no `task_loss`, or more structures than `largest`.
         """
         task_loss = needs_task_loss(self.name, task_loss)
+        scores, lengths = structure.check(scores, lengths)
         value = structure.argmax(scores, lengths)
         expected = torch.zeros(len(scores), device=scores.device)
         for structures, log_probs in every_structure(structure, scores, lengths, self.largest):
@@ -42,20 +44,24 @@ class ExpectedLoss(Estimator):
         return Latent(value, expected - losses_of(task_loss, value, differentiable=True))
 
 
-def every_structure(structure: Structure, scores: Tensor, lengths: Tensor | None, largest: int):  # type: ignore[no-untyped-def]
+def every_structure(
+    structure: Structure, scores: Tensor, lengths: Tensor | None, largest: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """All structures of all rows, one of each row at a time: `(batch, *event)`, and log p of each, `(batch,)`, with gradient.
 
-    Rows that have fewer than others repeat their last one, with probability 0.
+    Rows that have fewer than others repeat their last one, with probability 0. All share one log-partition.
     """
     rows = [vertices for _, vertices, _ in structure.enumerate_rows(scores, lengths)]
+    counts = torch.tensor([len(row) for row in rows], device=scores.device)
     most = max((len(row) for row in rows), default=0)
     if most > largest:
         raise ValueError(
             f"Estimator 'expected_loss' goes through all structures of a row, of which there are {most}, more than `largest` "
             f"({largest}). Use 'score_function', which samples them, or raise `largest`."
         )
-    for turn in range(most):
-        chosen = torch.stack([row[min(turn, len(row) - 1)] for row in rows])
-        log_probs = structure.log_prob(chosen, scores, lengths)
-        over = torch.tensor([turn >= len(row) for row in rows], device=scores.device)
-        yield chosen, log_probs.masked_fill(over, -torch.inf)
+    if not most:
+        return
+    turns = torch.arange(most, device=scores.device)
+    chosen = torch.stack([row[turns.clamp(max=len(row) - 1)] for row in rows], dim=1)
+    log_probs = structure.log_prob(chosen, scores, lengths).masked_fill(turns[:, None] >= counts, -torch.inf)
+    yield from zip(chosen, log_probs, strict=True)

@@ -1,19 +1,15 @@
 """How the choice changes when the scores move against the gradient: differences of two argmaxes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from hf_latent.estimators.estimator import (
-    Estimator,
-    Latent,
-    TaskLoss,
-    check_choice,
-    check_positive,
-    register_estimator,
-)
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, register_estimator, surrogate_loss
 from hf_latent.estimators.perturbations import NOISES, draw_noise
-from hf_latent.estimators.task_losses import gradient_of, needs_task_loss
+from hf_latent.estimators.task_losses import needs_task_loss, task_loss_gradient
+from hf_latent.inference.checks import check_choice, check_positive
 from hf_latent.structures import Structure
 
 
@@ -29,16 +25,18 @@ class FiniteDifference(Estimator):
     Attributes:
         noise: "gumbel", "sum_of_gamma", or "none".
         step_size: λ, how far the scores move: so far that the choice changes now and then.
-        temperature: what the noise is multiplied with.
+        noise_scale: the factor of the noise. (Formerly `temperature`, which divides scores in all other estimators.)
     """
 
     noise: str = "sum_of_gamma"
     step_size: float = 10.0
-    temperature: float = 1.0
+    noise_scale: float = 1.0
+
+    former_options: ClassVar[Mapping[str, str]] = {"temperature": "noise_scale"}
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
-        check_positive("temperature", self.temperature)
+        check_positive("noise_scale", self.noise_scale)
         check_choice("noise", self.noise, (*NOISES, "none"))
 
     def __call__(
@@ -53,9 +51,9 @@ class FiniteDifference(Estimator):
         scores, lengths = structure.check(scores, lengths)
         moved = scores.detach().double()
         if self.noise != "none":
-            moved = moved + self.temperature * draw_noise(self.noise, structure, scores, lengths)
+            moved = moved + self.noise_scale * draw_noise(self.noise, structure, scores, lengths)
         value = structure.argmax(moved, lengths)
-        gradient = gradient_of(lambda guess: task_loss(guess.to(scores.dtype)), value)
+        gradient = task_loss_gradient(lambda guess: task_loss(guess.to(scores.dtype)), value)
         target = structure.argmax(moved - self.step_size * gradient, lengths)
         loss = structure.score((value - target) / self.step_size, scores, lengths)
-        return Latent(value.to(scores.dtype), loss - loss.detach())
+        return Latent(value.to(scores.dtype), surrogate_loss(loss))

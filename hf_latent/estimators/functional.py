@@ -1,9 +1,9 @@
 """Straight-through functions: an argmax whose backward pass uses the gradient that arrives.
 
-For networks that have no task loss to hand over. The gradient that arrives at the choice is that of the *total* loss: under
-a batch mean it is 1 / batch of each example's, and loss scaling multiplies it. `ste_identity` passes that factor on
-unchanged. `spigot` projects, which is not linear: its effective step shrinks with the batch, and its output does not scale
-with its input. Where a task loss can be handed over, the estimators of the same names do not have this dependence.
+They serve networks that cannot hand over a task loss. The gradient that arrives at the choice is that of the *total* loss:
+a mean over the batch divides each example's gradient by the batch size, and loss scaling multiplies it. `ste_identity` passes
+that factor on unchanged. `spigot` projects, which is not linear: its effective step shrinks as the batch grows, and its output
+does not scale with its input. The estimators of the same names take a task loss, and do not depend on the batch.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_latent.estimators.estimator import check_positive
+from hf_latent.inference.checks import check_positive
 from hf_latent.structures import Structure
 
 
@@ -32,11 +32,6 @@ def spigot(structure: Structure, scores: Tensor, lengths: Tensor | None = None, 
     """
     scores, lengths = structure.check(scores, lengths)
     return _StraightThrough.apply(scores, structure, lengths, step_size, True)
-
-
-def with_gradient_of(soft: Tensor, hard: Tensor) -> Tensor:
-    """The value of `hard`, to the last bit, with the gradient of `soft`."""
-    return hard.detach() + (soft - soft.detach())
 
 
 class _StraightThrough(torch.autograd.Function):

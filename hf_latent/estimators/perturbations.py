@@ -1,4 +1,4 @@
-"""Perturb the scores and choose: samples that depend on the scores by addition, so that a gradient can be had.
+"""Perturb the scores and choose: a sample is the argmax of scores plus noise, and so has a gradient by the scores.
 
 The argmax of scores with Gumbel noise on each part is a sample: exactly for one choice among k, roughly for structures
 (Papandreou and Yuille 2011). A sum of Gamma variables makes the total over a structure of k parts Gumbel instead (Niepert et
@@ -11,16 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_latent.estimators.estimator import (
-    Estimator,
-    Latent,
-    TaskLoss,
-    check_choice,
-    check_positive,
-    no_loss,
-    register_estimator,
-)
-from hf_latent.estimators.functional import with_gradient_of
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, no_loss, register_estimator, with_gradient_of
+from hf_latent.inference.checks import check_choice, check_positive
 from hf_latent.structures import Structure
 
 NOISES = ("gumbel", "sum_of_gamma")
@@ -28,10 +20,13 @@ NOISES = ("gumbel", "sum_of_gamma")
 GAMMA_TERMS = 10
 
 
-def draw_noise(kind: str, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:
-    """Noise in float64, of the shape of the scores, 0 where nothing can be. `kind` is one of `NOISES`."""
-    scores, lengths = structure.check(scores.detach(), lengths)
-    if kind == "gumbel":
+def draw_noise(distribution: str, structure: Structure, scores: Tensor, lengths: Tensor) -> Tensor:
+    """Noise in float64, of the shape of the scores, 0 where no part can be; no gradient.
+
+    `distribution` is one of `NOISES`; `scores` and `lengths` are what `structure.check` returned.
+    """
+    scores = scores.detach()
+    if distribution == "gumbel":
         noise = -torch.empty_like(scores, dtype=torch.float64).exponential_().clamp(min=1e-300).log()
     else:
         # The parts of a structure: one for one choice among k, n heads for n words.
@@ -45,11 +40,11 @@ def draw_noise(kind: str, structure: Structure, scores: Tensor, lengths: Tensor 
 
 @dataclass(frozen=True)
 class Perturbation(Estimator):
-    """What both estimators share.
+    """The options of both estimators.
 
     Attributes:
-        temperature: the scores and the noise are divided by it where they are relaxed: low, and the gradient is nearly that of
-            the choice, with high variance; high, and it is smooth.
+        temperature: divides the scores, with their noise, where they are relaxed. A low one gives nearly the gradient of the
+            choice, with high variance; a high one gives a smooth gradient.
         noise: "gumbel" or "sum_of_gamma".
     """
 
@@ -60,9 +55,10 @@ class Perturbation(Estimator):
         check_positive("temperature", self.temperature)
         check_choice("noise", self.noise, NOISES)
 
-    def _perturbed(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:
+    def _perturbed(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """s + noise in float64, and the lengths, checked."""
         scores, lengths = structure.check(scores, lengths)
-        return scores.double() + draw_noise(self.noise, structure, scores, lengths)
+        return scores.double() + draw_noise(self.noise, structure, scores, lengths), lengths
 
 
 @register_estimator("perturb_and_map")
@@ -74,7 +70,7 @@ class PerturbAndMAP(Perturbation):
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
-        perturbed = self._perturbed(structure, scores, lengths)
+        perturbed, lengths = self._perturbed(structure, scores, lengths)
         soft = structure.marginals(perturbed / self.temperature, lengths)
         value = with_gradient_of(soft, structure.argmax(perturbed, lengths))
         return Latent(value.to(scores.dtype), no_loss(scores))
@@ -89,9 +85,9 @@ class PerturbedMarginals(Perturbation):
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
-        perturbed = self._perturbed(structure, scores, lengths)
+        perturbed, lengths = self._perturbed(structure, scores, lengths)
         return Latent(structure.marginals(perturbed / self.temperature, lengths).to(scores.dtype), no_loss(scores))
 
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
-        exact = structure.check(scores, lengths)[0].double()
-        return structure.marginals(exact / self.temperature, lengths).to(scores.dtype)
+        checked, lengths = structure.check(scores, lengths)
+        return structure.marginals(checked.double() / self.temperature, lengths).to(scores.dtype)

@@ -1,7 +1,7 @@
 """The pulled-back family: surrogate gradients as ordinary gradients of an intermediate loss (paper, sections 5 and 6).
 
-If the right structure were known, the parser could be trained on it. It is not, so a guess μᵏ is made by k steps of
-optimization of the downstream loss over the structure, and the parser is trained on the guess:
+If the right structure were known, the parser could be trained on it. It is not known. So k steps of optimization of the
+downstream loss over the structure make a guess μᵏ, and the parser is trained on the guess:
 
     name           start μ⁰    inner step          intermediate loss      gradient
     ste_identity   MAP(s)      μ - ηγ              perceptron             μ⁰ - μᵏ      Eq. 15
@@ -10,8 +10,8 @@ optimization of the downstream loss over the structure, and the parser is traine
     spigot_eg      Marg(s)     Marg(s - Σ ηγ)      cross-entropy (CRF)    μ⁰ - μᵏ      Eqs. 21, 22
 
 γ is the gradient of each example's own downstream loss with respect to μ (Eq. 8), so the step size η means the same for
-every batch size. All of it happens in the forward pass, and the loss returned is s·(μ⁰ - μᵏ) less its own value: a plain
-tensor, which gradient accumulation, loss scaling and distributed training treat like any other.
+every batch size. All of it happens in the forward pass. The loss returned is s·(μ⁰ - μᵏ) less its own value: a plain tensor,
+which gradient accumulation, loss scaling and distributed training treat like any other.
 """
 
 from dataclasses import dataclass
@@ -19,23 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_latent.estimators.estimator import (
-    Estimator,
-    Latent,
-    TaskLoss,
-    check_choice,
-    check_positive,
-    no_loss,
-    register_estimator,
-)
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, no_loss, register_estimator, surrogate_loss
 from hf_latent.estimators.functional import spigot, ste_identity
-from hf_latent.estimators.task_losses import HINT, gradient_of
-from hf_latent.inference.checks import check_count
+from hf_latent.estimators.task_losses import HINT, task_loss_gradient
+from hf_latent.inference.checks import check_choice, check_count, check_positive
 from hf_latent.structures import Structure
 
 STARTS = ("argmax", "marginals", "zero")
 
-# η where none is given: what did best, or as well as any, wherever several were tried (see the README, "How to choose").
+# η by default: the one that did best, or as well as any, wherever several were tried. See the README, "How to choose".
 DEFAULT_STEP_SIZE = 0.1
 
 
@@ -99,7 +91,7 @@ class PulledBack(Estimator):
             lambda guess: task_loss(guess.to(scores.dtype)),
         )
         loss = structure.score(points[own] - guess, scores, lengths)
-        return Latent(value, loss - loss.detach())
+        return Latent(value, surrogate_loss(loss))
 
     def _pull_back(
         self,
@@ -113,11 +105,11 @@ class PulledBack(Estimator):
     ) -> Tensor:
         """μᵏ, from float64 scores, μ⁰ and MAP(s). Projections begin at μ⁰ where that is Marg(s), else at MAP(s).
 
-        No guess has anything where no part can be.
+        Every guess is 0 where no part can be.
         """
         guess, mask = start, structure.mask(scores, lengths)
         for _ in range(self.num_steps):
-            step = self.step_size * gradient_of(task_loss, guess).masked_fill(~mask, 0.0)
+            step = self.step_size * task_loss_gradient(task_loss, guess).masked_fill(~mask, 0.0)
             if self.inner_step == "exponentiated":
                 scores = scores - step
                 guess = structure.marginals(scores, lengths)

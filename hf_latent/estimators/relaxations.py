@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_positive, no_loss, register_estimator
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, no_loss, register_estimator
+from hf_latent.inference.checks import check_positive
 from hf_latent.structures import Structure
 
 
@@ -23,7 +24,7 @@ class Marginals(Relaxation):
     """Structured attention (Kim et al. 2017): the decoder sees the expectation Marg(s / temperature) of the choice.
 
     Attributes:
-        temperature: low, and it is nearly the best structure; high, and it is nearly the mean of all.
+        temperature: divides the scores. A low one gives nearly the best structure, a high one nearly the mean of all.
     """
 
     temperature: float = 1.0
@@ -41,9 +42,9 @@ class SparseMAP(Relaxation):
     """The decoder sees the projection Π_M(s / temperature), a combination of a few structures (Niculae et al. 2018).
 
     Attributes:
-        temperature: low, and it is the best structure; high, and it is a combination of many.
-        tol: the duality gap at which the projection stops; see `Structure.sparsemap`. With the default, the error of a whole
-            sentence's projection was 0.01 to 0.02 on real sentences, and half as many trees are in it as in the exact one.
+        temperature: divides the scores. A low one gives the best structure, a high one a combination of many.
+        tol: the duality gap at which the projection stops; see `Structure.sparsemap`. On real sentences, the default
+            gave an error of 0.01 to 0.02 for a whole sentence, and half as many trees as the exact projection has.
     """
 
     temperature: float = 1.0
@@ -59,5 +60,5 @@ class SparseMAP(Relaxation):
 
 
 def _tempered(structure: Structure, scores: Tensor, lengths: Tensor | None, temperature: float) -> Tensor:
-    """In float64 where anything is divided: half precision has no room for it."""
+    """s / temperature, in float64 where there is anything to divide: half precision has no room for the quotient."""
     return scores if temperature == 1 else structure.check(scores, lengths)[0].double() / temperature

@@ -1,15 +1,15 @@
-"""A hard choice whose backward pass is that of a soft twin: the decoder sees a vertex, the gradient goes through a point."""
+"""Straight-through estimators: the decoder sees a vertex, and the gradient is that of a smooth function of the scores."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, check_positive, no_loss, register_estimator
-from hf_latent.estimators.functional import with_gradient_of
+from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, no_loss, register_estimator, with_gradient_of
+from hf_latent.inference.checks import check_positive
 from hf_latent.structures import Categorical, Structure
 
-# Of the scores of a group, so that a gradient grows by no more than ten where they are nearly equal.
+# The least standard deviation that a group's scores are divided by: nearly equal ones multiply the gradient by at most ten.
 SMALLEST_DEVIATION = 0.1
 
 
@@ -19,7 +19,7 @@ class STEMarginals(Estimator):
     """STE-S: MAP(s), with the gradient of Marg(s / temperature): the full Jacobian of the marginals times γ.
 
     Attributes:
-        temperature: of the marginals in the backward pass.
+        temperature: divides the scores of the marginals in the backward pass.
     """
 
     temperature: float = 1.0
@@ -40,9 +40,10 @@ class STEMarginals(Estimator):
 class IdentityWithProjection(Estimator):
     """MAP(s), with the gradient of the scores brought to mean 0 and standard deviation 1 (Sahoo et al. 2023).
 
-    The choice does not change when all scores grow by a constant or a factor, so the gradient has no part in these directions
-    either; beside that, it is the identity's. Each group of parts that share a constraint, such as the heads of a word, is
-    centred and scaled by itself (`Structure.group_dims`). Nearly equal scores are divided by `SMALLEST_DEVIATION`.
+    The choice does not change when a constant is added to all scores or a factor multiplies them. The gradient has no part in
+    these two directions; in all others it is that of the identity. Each group of parts that share a constraint, such as the
+    heads of a word, is centred and scaled by itself (`Structure.group_dims`). Scores whose deviation is smaller than
+    `SMALLEST_DEVIATION` are divided by that.
     """
 
     def __call__(
@@ -65,7 +66,7 @@ class ReinMax(Estimator):
     """A sample, with a gradient that is right to second order (Heun's method; Liu et al. 2023). One choice among k only.
 
     Attributes:
-        temperature: of the softmax that the sample is mixed with. (In the paper, 1 or somewhat more.)
+        temperature: divides the scores of the softmax that the sample is mixed with. (In the paper, 1 or somewhat more.)
     """
 
     temperature: float = 1.0
@@ -93,5 +94,5 @@ class ReinMax(Estimator):
         mixed = (sample + structure.marginals(exact / self.temperature, lengths)).detach() / 2
         # The softmax whose value is `mixed` and whose gradient is taken with respect to the scores as they are.
         log_mixed = mixed.clamp(min=torch.finfo(exact.dtype).tiny).log().masked_fill(~mask, -torch.inf)
-        twin = structure.marginals(log_mixed + (exact - exact.detach()).masked_fill(~mask, 0.0), lengths)
-        return Latent(with_gradient_of(2 * twin - probabilities / 2, sample).to(scores.dtype), no_loss(scores))
+        smooth = structure.marginals(log_mixed + (exact - exact.detach()).masked_fill(~mask, 0.0), lengths)
+        return Latent(with_gradient_of(2 * smooth - probabilities / 2, sample).to(scores.dtype), no_loss(scores))

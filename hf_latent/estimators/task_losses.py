@@ -8,7 +8,7 @@ from torch import Tensor
 from hf_latent.estimators.estimator import TaskLoss
 from hf_latent.inference.checks import is_eager
 
-# What takes the labels away before a model of transformers sees them.
+# For users of a Trainer, some of whose options take the labels away before the model sees them.
 HINT = (
     "(Did a Trainer take the labels away? It does so for `label_smoothing_factor` and `compute_loss_func`, and so does a loss "
     "of your own that pops them: pass them to the model all the same, and add `output.latent_loss.mean()` to your loss.)"
@@ -16,7 +16,11 @@ HINT = (
 
 
 def needs_task_loss(name: str, task_loss: TaskLoss | None) -> TaskLoss:
-    """`task_loss`, or an error that says what to do without one."""
+    """`task_loss`, for the estimator called `name`.
+
+    Raises:
+        ValueError: it is None; the message says what to do.
+    """
     if task_loss is None:
         raise ValueError(
             f"Estimator {name!r} needs a `task_loss` (for a model: `labels`) in training, since it looks at the downstream "
@@ -27,7 +31,11 @@ def needs_task_loss(name: str, task_loss: TaskLoss | None) -> TaskLoss:
 
 
 def losses_of(task_loss: TaskLoss, value: Tensor, differentiable: bool = False) -> Tensor:
-    """The loss of each example, `(batch,)`, with dropout as the forward pass after the estimator will draw it.
+    """The loss of each example at `value`, `(batch,)`, with dropout as the forward pass after the estimator will draw it.
+
+    Args:
+        task_loss, value: as estimators take them; `value` is in place of the choice.
+        differentiable: whether the losses have gradients (of the decoder, and of `value`).
 
     Raises:
         ValueError: a `task_loss` that does not return one loss for each example.
@@ -40,16 +48,16 @@ def losses_of(task_loss: TaskLoss, value: Tensor, differentiable: bool = False) 
         return _checked(task_loss(value), value)
 
 
-def gradient_of(task_loss: TaskLoss, value: Tensor) -> Tensor:
+def task_loss_gradient(task_loss: TaskLoss, value: Tensor) -> Tensor:
     """γ(μ), the gradient of each example's loss at `value` (Eq. 8).
 
-    Where that of some examples is not finite, it is 0, with a warning: they teach nothing, and spoil nothing.
+    An example whose gradient is not finite gets 0 in its place, with a warning; it does not spoil the others'.
 
     Raises:
         ValueError: a `task_loss` that does not return one loss for each example, or does not depend on the value; a gradient
             that is finite for no example.
     """
-    if torch.compiler.is_compiling():  # this form alone can be traced
+    if torch.compiler.is_compiling():  # autograd.grad cannot be traced here
         gradient = torch.func.grad(lambda guess: _checked(task_loss(guess), guess).sum())(value.detach()).detach()
     else:
         gradient = _gradient_by_autograd(task_loss, value)

@@ -154,3 +154,15 @@ def raise_invalid_start(row: int) -> NoReturn:
     raise ValueError(
         f"`start` must be structures that there are, but start[{row}] is none. Take what `argmax` or `sample` returns."
     )
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raises unless `value` is a positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be a positive, finite number, got {value!r}.")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises unless `value` is one of the `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")

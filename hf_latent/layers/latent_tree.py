@@ -3,9 +3,11 @@
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, TaskLoss, get_estimator
+from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, Latent, TaskLoss, get_estimator
+from hf_latent.inference.checks import is_eager
 from hf_latent.layers.arc_scorers import ARC_SCORERS
 from hf_latent.structures import DependencyTree, Independent, Structure
 
@@ -28,9 +30,9 @@ class LatentTreeLayer(nn.Module):
     """A latent dependency tree over word vectors, learned from the loss of whatever comes after it.
 
     ```python
-    self.tree, self.heads = LatentTreeLayer(64, estimator="spigot_eg"), HeadAveraging(64)
+    self.tree, self.averaging = LatentTreeLayer(64, estimator="spigot_eg"), HeadAveraging(64)
     ...
-    decode = lambda arcs: self.output(self.heads(words, arcs).mean(1))
+    decode = lambda arcs: self.output(self.averaging(words, arcs).mean(1))
     tree = self.tree(words, lengths, lambda arcs: cross_entropy(decode(arcs), labels, reduction="none"))
     loss = cross_entropy(decode(tree.arcs), labels) + tree.loss.mean()
     ```
@@ -69,7 +71,7 @@ class LatentTreeLayer(nn.Module):
         self.structure = DependencyTree() if structure is None else structure
         self.estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator
         self.argmax_at_evaluation = argmax_at_evaluation
-        # Saved with the weights, so that training goes on as if it had not been interrupted.
+        # The state that the estimator returned last, saved with the weights: an interrupted training goes on exactly.
         self.register_buffer("estimator_state", self.estimator.initial_state())
 
     def forward(
@@ -91,10 +93,34 @@ class LatentTreeLayer(nn.Module):
         else:
             structure, scores = self.structure, self.scorer(words)
         if self.training and estimate:
-            latent = self.estimator.resume(structure, scores, lengths, task_loss, self.estimator_state)
+            latent = self._estimate(structure, scores, lengths, task_loss)
             return LatentTree(latent.value, scores, latent.loss)
         evaluate = structure.argmax if self.argmax_at_evaluation else partial(self.estimator.evaluate, structure)
         return LatentTree(evaluate(scores, lengths), scores, scores.new_zeros(scores.shape[0]))
+
+    def _estimate(self, structure: Structure, scores: Tensor, lengths: Tensor | None, task_loss: TaskLoss | None) -> Latent:
+        """A call of the estimator, whose next state becomes `estimator_state`, once for each step of training.
+
+        Where a gradient will come, the state changes when it has arrived at the scores: by then, nothing is left that calls
+        the layer again with the same words (`torch.utils.checkpoint`), which has to find the state as it was.
+        """
+        state = self.estimator_state
+        if state is None:
+            return self.estimator(structure, scores, lengths, task_loss)
+        waits = scores.requires_grad and is_eager()
+        scores = scores.view_as(scores) if waits else scores  # the hook is not for gradients that come by another way
+        latent = self.estimator.resume(structure, scores, lengths, task_loss, state)
+        following = latent.state
+        assert following is not None, f"{self.estimator} has an initial state, and returned none."
+        if waits:
+
+            def keep(_: Tensor) -> None:  # what a hook returns would be taken for the gradient
+                state.copy_(following)
+
+            scores.register_hook(keep)
+        elif torch.is_grad_enabled():  # without, this is the first of two calls, or nothing is learned
+            state.copy_(following)
+        return latent
 
     def extra_repr(self) -> str:
         return f"structure={self.structure}, estimator={self.estimator}"

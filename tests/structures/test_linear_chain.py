@@ -17,4 +17,3 @@ class TestLinearChain(StructureConformance):
 
     def count(self, length):
         return self.structure.tags**length if length > 1 else 1
-

@@ -10,11 +10,14 @@ from structures.problems import Problem, Suite, is_among, project
 close = torch.testing.assert_close
 PULLED_BACK = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 SOFT = ("marginals", "sparsemap", "perturbed_marginals")  # the decoder sees a point, not a structure
-# Every estimator, and those that have a temperature at three of them.
+# Every estimator, and those that have a temperature or a scale of their noise at three of them.
+SCALES = {
+    name: [one for one in ("temperature", "noise_scale") if hasattr(get_estimator(name), one)] for name in list_estimators()
+}
 EXTREMES = [
     (name, options)
-    for name in list_estimators()
-    for options in ([{"temperature": t} for t in (1e-3, 1.0, 1e3)] if hasattr(get_estimator(name), "temperature") else [{}])
+    for name, scales in SCALES.items()
+    for options in ([dict.fromkeys(scales, scale) for scale in (1e-3, 1.0, 1e3)] if scales else [{}])
 ]
 GOAL, WEIGHT = 0.3, 1.7
 
@@ -154,7 +157,7 @@ class WithEstimators(Suite):
         drawn = draw_noise("sum_of_gamma", self.structure, problem.scores, problem.lengths).masked_fill(~problem.left, 0.0)
         for name, options, moved in (
             ("blackbox", {"step_size": 2.0}, problem.clean),
-            ("imle", {"step_size": 2.0, "temperature": 0.5}, problem.clean + 0.5 * drawn),
+            ("imle", {"step_size": 2.0, "noise_scale": 0.5}, problem.clean + 0.5 * drawn),
         ):
             value, ours, _ = surrogate(get_estimator(name, **options), problem)
             best, target = (problem.best(scores) for scores in (moved, moved - 2 * task_gradient(value)))
