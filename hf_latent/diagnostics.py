@@ -17,10 +17,10 @@ class GradientQuality(NamedTuple):
     Attributes:
         mean: `(batch, *event)`, the estimator's gradient, averaged over the repeats.
         exact: `(batch, *event)`, ∇ Σ_z p(z) L(z).
-        cosine: `(batch,)`, between the two; 1 is the right direction. (What training with a small step sees.)
-        bias: `(batch,)`, |mean - exact| / |exact|. Surrogate gradients have a scale of their own; compare cosines for these.
+        cosine: `(batch,)`, between the two; 1 is the right direction. It is what counts in training with a small step.
+        bias: `(batch,)`, |mean - exact| / |exact|. Surrogate gradients have another scale: compare their cosines.
         noise: `(batch,)`, the standard deviation of the gradient over the repeats, / |exact|.
-        standard_error: `(batch,)`, of `bias` by chance: noise / √repeats.
+        standard_error: `(batch,)`, noise / √repeats: about as large as `bias` gets by chance.
     """
 
     mean: Tensor
@@ -60,12 +60,12 @@ def gradient_quality(
     """The gradient that `estimator` gives to the scores, beside the exact one.
 
     Args:
-        estimator: one, or its name.
-        structure, lengths: as everywhere; small enough to be enumerated (trees of up to 7 words).
+        estimator: an estimator, or its name. Its state, if it has one, goes from draw to draw.
+        structure, lengths: as estimators take them; at most 10,000 structures a row (trees of 5 to 7 words).
         scores: `(batch, *event)`, such as your network's for a batch of short sentences.
         task_loss: from a value in place of the choice to the loss of each example, `(batch,)`; as estimators take it. Put your
             network in evaluation mode, so that it has no dropout.
-        repeats: how often to draw; one is enough for an estimator without chance in it.
+        repeats: how often to draw; once is enough for an estimator that draws nothing at random.
     """
     estimator = get_estimator(estimator) if isinstance(estimator, str) else estimator
     exact = exact_gradient(structure, scores, task_loss, lengths).double()

@@ -1,10 +1,23 @@
 """Surrogate gradients against their formulas, computed from enumerated trees, and what they must not depend on."""
 
+import ast
+import importlib
+from pathlib import Path
+
 import brute_force
 import pytest
 import torch
 
-from hf_latent import Categorical, DependencyTree, get_estimator, list_estimators, register_estimator, spigot, ste_identity
+from hf_latent import (
+    Categorical,
+    DependencyTree,
+    estimators,
+    get_estimator,
+    list_estimators,
+    register_estimator,
+    spigot,
+    ste_identity,
+)
 from hf_latent.estimators import Estimator
 
 PULLED_BACK = ["ste_identity", "spigot", "spigot_ce", "spigot_eg"]
@@ -208,6 +221,18 @@ def test_registry():
 
     with pytest.raises(ValueError, match="'spigot' is registered already"):
         register_estimator("spigot")(Again)
+
+
+def test_what_authors_of_estimators_need_is_public_and_enough():
+    for name in estimators.__all__:
+        assert hasattr(estimators, name)
+        assert name in ("DEFAULT_ESTIMATOR", "TaskLoss") or getattr(estimators, name).__doc__, name
+    example = ast.parse((Path(__file__).parents[1] / "examples" / "custom_estimator.py").read_text())
+    for node in ast.walk(example):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("hf_latent"):
+            assert node.module in ("hf_latent", "hf_latent.estimators", "hf_latent.diagnostics")
+            module = importlib.import_module(node.module)
+            assert all(alias.name in getattr(module, "__all__", dir(module)) for alias in node.names)
 
 
 @pytest.mark.parametrize("step_size", [0, -1.0, float("nan"), float("inf"), "1", True])

@@ -88,6 +88,20 @@ def test_an_estimator_stores_nothing():
             )
 
 
+@pytest.mark.parametrize("scored", [True, False], ids=["trained", "frozen scorer"])
+def test_a_compiled_layer_keeps_the_state(scored):
+    network = Network("score_function").requires_grad_(True)
+    network.tree.scorer.requires_grad_(scored)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    losses = []
+    for _ in range(2):
+        loss = compiled(torch.randn(2, 3, 8), torch.tensor([3, 2]), torch.tensor([0, 1]))
+        loss.backward()
+        losses.append(network.tree.estimator_state.item())
+    assert losses[0] > 0
+    assert losses[1] != losses[0]
+
+
 def test_the_layer_keeps_the_state_once_the_gradient_has_arrived():
     network = Network("score_function")
     state = network.tree.estimator_state

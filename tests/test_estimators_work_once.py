@@ -10,6 +10,7 @@ import torch
 
 from hf_latent import Categorical, DependencyTree, Independent, Structure, get_estimator, list_estimators, spigot, ste_identity
 from hf_latent.diagnostics import exact_gradient
+from hf_latent.structures.declared import DeclaredStructure
 
 STRUCTURES = {
     "categorical": (Categorical(), (3, 4)),
@@ -30,7 +31,7 @@ class Calls:
 
     def __init__(self, monkeypatch):
         self.direct, self.all, self.tests, self.running = Counter(), Counter(), Counter(), []
-        for cls in (Structure, Categorical, DependencyTree, Independent):
+        for cls in (Structure, DeclaredStructure, Categorical, DependencyTree, Independent):
             for name, function in list(vars(cls).items()):
                 if callable(function) and not name.startswith("__") and not isinstance(function, type):
                     monkeypatch.setattr(cls, name, self.counted(name, function))
@@ -117,7 +118,7 @@ def test_an_evaluation_checks_once(calls, name):
 def test_one_log_partition_serves_all_samples_and_all_structures(calls, name, options, structure):
     structure, scores, task_loss = problem(structure)
     get_estimator(name, **options)(structure, scores, None, task_loss).loss.sum().backward()
-    assert calls.all["log_partition"] == 1
+    assert calls.all["_log_partition"] == 1
     assert calls.direct["log_prob"] == 1
 
 
@@ -125,7 +126,7 @@ def test_one_log_partition_serves_all_samples_and_all_structures(calls, name, op
 def test_one_log_partition_serves_the_exact_gradient(calls, structure):
     structure, scores, task_loss = problem(structure)
     exact_gradient(structure, scores, task_loss)
-    assert calls.all["log_partition"] == 1
+    assert calls.all["_log_partition"] == 1
 
 
 def test_the_gradient_in_half_precision_is_rounded_once():

@@ -57,7 +57,7 @@ class ClusterModel(nn.Module):
 
     def __init__(self, clusters: int, estimator: str, options: dict[str, Any]) -> None:
         super().__init__()
-        self.choice, self.structure = estimator, Categorical()
+        self.estimator_name, self.structure = estimator, Categorical()
         self.encoder = nn.Linear(FEATURES, clusters)
         # Multiplied with x before z picks one: K·d multiplications a point, and the same product for every z.
         self.classifiers = nn.Linear(FEATURES, 1 if estimator == "linear" else clusters, bias=False)
@@ -67,9 +67,9 @@ class ClusterModel(nn.Module):
         self.register_buffer("estimator_state", self.estimator.initial_state() if self.estimator else None)
 
     def _choice(self, split: Split) -> Tensor | None:
-        if self.choice == "linear":
+        if self.estimator_name == "linear":
             return torch.ones(len(split.x), 1)
-        return one_hot(split.z, self.encoder.out_features).float() if self.choice == "gold" else None
+        return one_hot(split.z, self.encoder.out_features).float() if self.estimator_name == "gold" else None
 
     def loss(self, split: Split) -> Tensor:
         """The mean loss to train with."""
@@ -93,14 +93,14 @@ class ClusterModel(nn.Module):
             return 100 * (((z * products).sum(1) + self.bias > 0) == split.y.bool()).double().mean().item()
 
         if self.estimator is None:
-            return {"accuracy": accuracy(z), "v_measure": 100.0 if self.choice == "gold" else 0.0}
+            return {"accuracy": accuracy(z), "v_measure": 100.0 if self.estimator_name == "gold" else 0.0}
         scores = self.encoder(split.x)
         best = self.structure.argmax(scores)
         result = {
             "accuracy": accuracy(self.estimator.evaluate(self.structure, scores)),
             "v_measure": 100 * v_measure_score(split.z.tolist(), best.argmax(1).tolist()),
         }
-        if isinstance(self.estimator, Relaxation) or self.choice == "perturbed_marginals":
+        if isinstance(self.estimator, Relaxation) or self.estimator_name == "perturbed_marginals":
             result["accuracy_of_argmax"] = accuracy(best)
         return result
 

@@ -22,7 +22,7 @@ class DecomposableAttention(nn.Module):
         projected = self.attend(words)
         alignment = projected[:, 0] @ projected[:, 1].mT
         lowest = torch.finfo(alignment.dtype).min
-        # Of each word, over the other sentence's words; a sentence without words has nothing to align with.
+        # The weights of each word over those of the other sentence; all are 0 where that has no words.
         to_second = alignment.masked_fill(padding[:, 1, None, :], lowest).softmax(2).masked_fill(padding[:, 1, None, :], 0.0)
         to_first = alignment.mT.masked_fill(padding[:, 0, None, :], lowest).softmax(2).masked_fill(padding[:, 0, None, :], 0.0)
         aligned = torch.stack([to_second @ words[:, 1], to_first @ words[:, 0]], dim=1)

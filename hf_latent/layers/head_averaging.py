@@ -1,4 +1,4 @@
-"""What a tree does in the decoder: each word meets its head (paper, section 7.2.1)."""
+"""The decoder's use of a tree: each word is put beside its head (paper, section 7.2.1)."""
 
 import torch
 from torch import Tensor, nn

@@ -11,17 +11,16 @@ POOLINGS = ("first", "last", "mean")
 def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tuple[Tensor, Tensor]:
     """The vector of each word, `(batch, n, hidden_size)`, and the number of words of each row, `(batch,)`.
 
-    With several sentences in a row, `(batch, sentences, n, hidden_size)` and `(batch, sentences)`.
-
-    n is the largest number of words, or, within `torch.compile`, the number of tokens.
+    If a row holds several sentences, these are `(batch, sentences, n, hidden_size)` and `(batch, sentences)`. n is the largest
+    number of words; within `torch.compile` it is the number of tokens.
 
     Args:
         tokens: `(batch, tokens, hidden_size)`.
         word_ids: `(batch, tokens)`, the word (from 0, left to right) that each token belongs to, as a fast tokenizer's
             `word_ids()` tells; negative for special tokens and padding, which belong to none. `(batch, sentences, tokens)`
             where a row holds several sentences, each with its own count from 0.
-        pooling: "first" takes a word's first token, "last" its last (all that an encoder which does not look ahead knows of the
-            word), "mean" the mean of its tokens.
+        pooling: "first" takes the vector of a word's first token, "last" that of its last (which alone knows the whole word if
+            the encoder does not look ahead), "mean" the mean over its tokens.
 
     Raises:
         ValueError: shapes that do not fit, an unknown pooling, or a word with an id beyond the number of tokens.
@@ -37,14 +36,14 @@ def pool_words(tokens: Tensor, word_ids: Tensor, pooling: str = "first") -> tupl
         )
     batch, length, size = tokens.shape
     lengths = word_ids.amax(1).clamp(min=-1) + 1 if length else word_ids.new_zeros(batch)
-    # The sizes of a compiled graph are those of its inputs, so there is room for as many words as tokens.
+    # A compiled graph may not depend on values, so it has room for as many words as there are tokens.
     n = length if not is_eager() else int(lengths.max()) if batch else 0
     if n > length:
         raise ValueError(
             f"`word_ids` must number the words of each row from 0, but has word {n - 1} in a row of {length} tokens. "
             "Number the words after truncation."
         )
-    # Column n collects what belongs to no word.
+    # Column n collects the tokens that belong to no word.
     column = word_ids.long().where(word_ids >= 0, n)
     if pooling in ("first", "last"):
         positions = torch.arange(length, device=tokens.device).expand(batch, length)
