@@ -15,7 +15,7 @@ from hf_latent.inference.checks import raise_invalid_start
 from hf_latent.inference.cpu.batch import BAD_START, DONE, NOT_CONVERGED, Batch, array
 from hf_latent.inference.cpu.simd import WIDTH
 from hf_latent.inference.cpu.threads import run_groups, scratch
-from hf_latent.structures.dependency_tree.cpu import kernels
+from hf_latent.structures.dependency_tree.cpu import kernels, sparsemap
 from hf_latent.structures.dependency_tree.cpu.from_marginals import project_from_marginals
 from hf_latent.structures.dependency_tree.reference.trees import TreeReference
 
@@ -135,7 +135,7 @@ class TreeKernels(Algorithms):
         def work(first: int, last: int) -> None:
             arguments = batch.arguments(first, last, "sparsemap")
             limits = tol, max_iter, point, gaps, batch.status, batch.cancelled
-            found.append(kernels.sparsemap(batch.values, starts, *arguments, *limits))
+            found.append(sparsemap.sparsemap(batch.values, starts, *arguments, *limits))
 
         batch.run(work, 80, longest=1000)
         if (batch.status == BAD_START).any():
@@ -167,7 +167,7 @@ class TreeKernels(Algorithms):
         cancelled = np.zeros(1, np.bool_)
 
         def work(first: int, last: int) -> None:
-            kernels.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result, cancelled)
+            sparsemap.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result, cancelled)
 
         if len(values):
             run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1], cancelled)
