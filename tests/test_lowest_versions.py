@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 TOOLS = ["hypothesis", "parameterized", "pytest", "scipy", "torch-struct"]
 CORE = [
     *("callbacks", "data", "drawing", "interrupts", "kernel_cache", "kernels", "metrics", "models", "operators", "pipelines"),
-    *("sampling", "structures", "training", "trees"),
+    *("sampling", "torch_struct", "training", "trees"),
 ]
+CORE_FILES = [path for name in CORE for path in (ROOT / "tests").rglob(f"test_{name}.py")]
 
 
 def lowest_versions() -> list[str]:
@@ -43,4 +44,4 @@ def test_the_core_works_with_the_lowest_versions(tmp_path):
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     run(python, "-m", "pip", "install", "--quiet", *lowest_versions(), *TOOLS)
-    run(python, "-m", "pytest", "-p", "no:cacheprovider", "tests/structures", *(f"tests/test_{name}.py" for name in CORE))
+    run(python, "-m", "pytest", "-p", "no:cacheprovider", "tests/structures", *CORE_FILES)

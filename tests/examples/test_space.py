@@ -24,7 +24,7 @@ from hf_latent.trees import Tree
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 gr = pytest.importorskip("gradio", reason="needs Gradio: pip install gradio")
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SPACE = EXAMPLES / "space"
 SENTENCE = "not a very unwatchable film ."
 ESTIMATORS = {"spigot": "spigot", "marginals": "marginals", "no tree": None}

@@ -250,7 +250,7 @@ def test_a_card_that_cannot_be_written_leaves_the_old_one(bilstm_model, tmp_path
     assert os.listdir(tmp_path / "out") == ["README.md"]
 
 
-CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))
+CARDS = sorted((Path(__file__).parents[2] / "model_cards").glob("*/README.md"))
 
 
 @pytest.mark.parametrize("path", CARDS, ids=[path.parent.name for path in CARDS])

@@ -15,7 +15,7 @@ import hf_latent
 from hf_latent import LatentTreeForSequenceClassification, LatentTreeModel, parse
 
 # Of format 2, in which the weights of `head_averaging` were called "heads".
-FOLDER = Path(__file__).parent / "saved_models"
+FOLDER = Path(__file__).parents[1] / "saved_models"
 MODELS = {
     "sequence_classification": AutoModelForSequenceClassification,
     "token_classification": AutoModelForTokenClassification,

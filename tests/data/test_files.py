@@ -168,7 +168,7 @@ def test_places_that_are_no_plain_files(tmp_path):
 @pytest.fixture
 def example(monkeypatch):
     """What reads the files of the classification scripts."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
     import classification
 
     return classification

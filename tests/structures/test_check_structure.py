@@ -10,7 +10,7 @@ import torch
 from hf_latent import Categorical, Structure
 from hf_latent.testing import check_structure
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from custom_structure import Subset
 
 

@@ -227,7 +227,7 @@ def test_what_authors_of_estimators_need_is_public_and_enough():
     for name in estimators.__all__:
         assert hasattr(estimators, name)
         assert name in ("DEFAULT_ESTIMATOR", "TaskLoss") or getattr(estimators, name).__doc__, name
-    example = ast.parse((Path(__file__).parents[1] / "examples" / "custom_estimator.py").read_text())
+    example = ast.parse((Path(__file__).parents[2] / "examples" / "custom_estimator.py").read_text())
     for node in ast.walk(example):
         if isinstance(node, ast.ImportFrom) and node.module.startswith("hf_latent"):
             assert node.module in ("hf_latent", "hf_latent.estimators", "hf_latent.diagnostics")

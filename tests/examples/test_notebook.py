@@ -10,7 +10,7 @@ nbformat = pytest.importorskip("nbformat", reason="needs nbformat and nbclient: 
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install nbclient ipykernel")
 pytest.importorskip("ipykernel", reason="needs ipykernel: pip install ipykernel")
 
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
 FIGURES = """
 import json
 print(json.dumps({"accuracy": accuracy, "attachment": attachment, "same": same, "definite": definite_accuracy, "found": found}))

@@ -161,7 +161,7 @@ def test_two_processes_equal_one(tmp_path):
 
 def test_parameters_sharded_over_two_processes(tmp_path):
     """FSDP2. The inner steps of the estimator call the decoder in the middle of the forward pass."""
-    script = Path(__file__).with_name("sharded_training.py")
+    script = Path(__file__).parents[1] / "sharded_training.py"
     launched(["python", script, "spigot_ce", tmp_path / "one.pt"])
     launched(["torchrun", "--standalone", "--nproc_per_node", 2, script, "spigot_ce", tmp_path / "two.pt"])
     one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
@@ -177,7 +177,7 @@ def test_the_configuration_for_fsdp_wraps_layers_and_trees(tiny_bert, wordpiece,
     from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
     from accelerate.utils.launch import prepare_multi_gpu_env
 
-    file = Path(__file__).parents[1] / "examples" / "accelerate" / "fsdp.yaml"
+    file = Path(__file__).parents[2] / "examples" / "accelerate" / "fsdp.yaml"
     arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(["--config_file", str(file), "train.py"]))
     for name, value in prepare_multi_gpu_env(arguments).items():
         monkeypatch.setenv(name, value)

@@ -13,7 +13,7 @@ from hf_latent import LatentTreeForSequenceClassification
 from hf_latent.structures.dependency_tree.enumeration import is_tree
 from hf_latent.trees import Tree, read_conllu, write_conllu
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture

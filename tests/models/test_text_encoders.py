@@ -64,8 +64,8 @@ def list_of_refused() -> str:
 def test_the_list_of_what_is_refused_is_that_of_the_version_installed():
     if f"transformers {transformers.__version__}," not in LIST.read_text():
         pytest.skip(f"the list is not that of transformers {transformers.__version__}")
-    assert LIST.read_text() == list_of_refused(), "write it anew: python tests/test_text_encoders.py"
-    readme = Path(__file__).parents[1] / "README.md"
+    assert LIST.read_text() == list_of_refused(), "write it anew: python tests/models/test_text_encoders.py"
+    readme = Path(__file__).parents[2] / "README.md"
     assert LIST.read_text().strip() in readme.read_text(), "put it into README.md as well"
 
 
