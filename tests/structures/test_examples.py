@@ -4,9 +4,8 @@ import sys
 from math import comb
 from pathlib import Path
 
-from test_check_structure import Pair
-
 from structures.conformance import StructureConformance
+from structures.test_check_structure import Pair
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from custom_structure import Subset
