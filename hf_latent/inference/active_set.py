@@ -97,10 +97,7 @@ def project(
     """
     batch = len(scores)
     rows = torch.arange(batch, device=scores.device)
-    first = oracle(scores.masked_fill(~allowed, -torch.inf), rows) if start is None else start
-    wrong = ((first != 0) & ~allowed).any(1)
-    if wrong.any():
-        (raise_no_structure if start is None else raise_invalid_start)(int(wrong.nonzero()[0]))
+    first = _first_vertices(scores, allowed, oracle, start)
     scores = scores.masked_fill(~allowed, 0.0)  # where every vertex is 0: this keeps it out of the sums
     state = ActiveSet(
         first[:, None],
@@ -144,6 +141,15 @@ def project(
     if len(rows):
         finished.append((rows, state))
     return _gather(finished, batch, scores)
+
+
+def _first_vertices(scores: Tensor, allowed: Tensor, oracle: Oracle, start: Tensor | None) -> Tensor:
+    rows = torch.arange(len(scores), device=scores.device)
+    first = oracle(scores.masked_fill(~allowed, -torch.inf), rows) if start is None else start
+    wrong = ((first != 0) & ~allowed).any(1)
+    if wrong.any():
+        (raise_no_structure if start is None else raise_invalid_start)(int(wrong.nonzero()[0]))
+    return first
 
 
 def sparsemap(

@@ -1,6 +1,6 @@
 """What a caller may hand over, and the sentence they get when it is something else."""
 
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -12,6 +12,26 @@ LARGEST_SCORE = 1e100
 # where it is more than 1) that a structure with the part in it never counts: `finfo.min` and -1e18, which others mask with.
 OUT_OF_REACH = 1e12
 NEVER_OUT_OF_REACH = -OUT_OF_REACH / 2  # beside whatever best score
+
+
+class Checked(NamedTuple):
+    """What a public call has checked, for those that it calls.
+
+    Attributes:
+        scores: `(batch, *event)`, finite where they count, or -inf for what is forbidden.
+        lengths: `(batch,)`, int64, in range.
+        positions: as `scores`, True where an entry counts.
+        allowed: as `scores`, True where a part can be: an entry counts and is not forbidden.
+    """
+
+    scores: Tensor
+    lengths: Tensor
+    positions: Tensor
+    allowed: Tensor
+
+    def double(self) -> "Checked":
+        """In float64, for small differences of large numbers."""
+        return self._replace(scores=self.scores.double())
 
 
 def is_eager() -> bool:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, check_stopping
-from hf_latent.inference.checks import check_count, is_eager, raise_no_structure
-from hf_latent.structures.structure import Checked, Structure, TopK
+from hf_latent.inference.checks import Checked, check_count, is_eager, raise_no_structure
+from hf_latent.structures.structure import Structure, TopK
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER
-from hf_latent.inference.checks import check_start
-from hf_latent.structures.structure import Checked, Structure, TopK
+from hf_latent.inference.checks import Checked, check_start
+from hf_latent.structures.structure import Structure, TopK
 
 LARGEST_ENUMERATION = 300_000
 

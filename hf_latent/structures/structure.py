@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_latent.inference import active_set
 from hf_latent.inference.checks import (
+    Checked,
     check_count,
     check_floating,
     check_lengths,
@@ -35,26 +36,6 @@ class TopK(NamedTuple):
 
     structures: Tensor
     scores: Tensor
-
-
-class Checked(NamedTuple):
-    """What a public call has checked, for those that it calls.
-
-    Attributes:
-        scores: `(batch, *event)`, finite where they count, or -inf for what is forbidden.
-        lengths: `(batch,)`, int64, in range.
-        positions: as `scores`, True where an entry counts.
-        allowed: as `scores`, True where a part can be: an entry counts and is not forbidden.
-    """
-
-    scores: Tensor
-    lengths: Tensor
-    positions: Tensor
-    allowed: Tensor
-
-    def double(self) -> "Checked":
-        """In float64, for small differences of large numbers."""
-        return self._replace(scores=self.scores.double())
 
 
 class Structure(ABC):
@@ -134,12 +115,16 @@ class Structure(ABC):
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Marg(s) = E[z] under p(z) ∝ exp(s·z) (Eq. 2): the gradient of `log_partition`."""
+        scores, _ = self.check_shapes(scores, lengths)
         differentiable = scores.requires_grad and torch.is_grad_enabled()
         # Inference mode has no gradients, but this one is a means, not an end.
         is_inference = is_eager() and torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
-            tracked = scores if differentiable else scores.detach().clone().requires_grad_()
+            exact = torch.promote_types(scores.dtype, torch.float32)  # in which a sum of exponentials has room
+            tracked = scores.to(exact) if differentiable else scores.detach().to(exact, copy=True).requires_grad_()
             total = self._finite(self.log_partition(tracked, lengths)).sum()
+            if not total.requires_grad:  # nothing that counts, such as chains of one word
+                return torch.zeros_like(scores)
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
         if is_eager() and not gradient.isfinite().all():
             raise ValueError(
@@ -147,7 +132,7 @@ class Structure(ABC):
                 "use `torch.logsumexp`, which has, in place of `torch.logaddexp` and of `log` of a sum, or fill in a large "
                 "negative number for what `mask` leaves out."
             )
-        return gradient
+        return gradient.to(scores.dtype)
 
     def _log_partition(self, checked: Checked) -> Tensor:
         """`log_partition` of what has been checked; overridden where that saves something."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import TREE_ESTIMATORS
 from datasets import Dataset
-from test_training import launched
+from test_training_in_processes import launched
 from torch import nn
 from torch.nn.parallel.scatter_gather import gather, scatter_kwargs
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments

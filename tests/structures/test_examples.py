@@ -12,7 +12,6 @@ from custom_structure import Subset
 
 # What is inherited from `Structure`, and is not right yet.
 FAULTS = {
-    r"test_scores_and_lengths_that_make_no_sense\[marginals\]": "integer scores are an error of torch's, which names nothing",
     r"test_scores_of_any_size\[1e\+20-torch.float16\]": "the log-partition overflows in half precision",
 }
 
