@@ -72,7 +72,8 @@ class Algorithms(ABC):
 
     def marginals(self, structure: Choices, scores: Tensor, lengths: Tensor) -> Tensor:
         """The probability of each part: the gradient of the log-partition."""
-        return gradient(lambda moved: self.log_partition(structure, moved, lengths), scores)
+        found = gradient(lambda moved: self.log_partition(structure, moved, lengths), scores)
+        return found.clamp(0, 1)  # rounding only
 
     def marginals_derivative(self, structure: Choices, scores: Tensor, lengths: Tensor, direction: Tensor) -> Tensor:
         """The derivative of the marginals when the scores move along `direction`.

@@ -51,13 +51,8 @@ def sparsemap(  # type: ignore[no-untyped-def]
                 busy, size = True, max(size, sizes[owner[slot]])
         if not busy:
             break
-        for slot in range(slots):
-            index = owner[slot]
-            if projective and index >= 0:
-                for word in range(sizes[index]):
-                    for head in range(sizes[index] + 1):
-                        lanes[word + 1, head, slot] = rest[slot, word, head]
         if projective:
+            _into_lanes(rest, owner, sizes, lanes)
             eisner.inside(lanes, size, single_root, charts, larger, plus, -np.inf, 0.0)
         for slot in range(slots):
             index = owner[slot]
@@ -147,6 +142,17 @@ def _admitted(scores, start, n, projective, single_root, shifted, status, index)
         if not is_tree or active_set.score(shifted, start, n) == -np.inf:
             status[index] = BAD_START
     return n > 0 and status[index] == DONE
+
+
+@part
+def _into_lanes(rest, owner, sizes, lanes):  # type: ignore[no-untyped-def]
+    """What is left to project, for the sentences that are worked on."""
+    for slot in range(len(owner)):
+        if owner[slot] >= 0:
+            n = sizes[owner[slot]]
+            for word in range(n):
+                for head in range(n + 1):
+                    lanes[word + 1, head, slot] = rest[slot, word, head]
 
 
 @part
