@@ -28,12 +28,11 @@ def sparsemap(  # type: ignore[no-untyped-def]
     counts, iterations = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
     stop_at, offsets, largest = np.zeros(slots), np.zeros(slots), np.zeros(slots)
     shifted, rest = np.empty((slots, most, most + 1)), np.empty((slots, most, most + 1))
-    heads = np.zeros((slots, most), np.int32)
     vertices = [np.empty((active_set.ROOM, most), np.int32) for _ in range(slots)]
     factors = [np.empty((active_set.ROOM, active_set.ROOM)) for _ in range(slots)]
     weights = [np.zeros(active_set.ROOM) for _ in range(slots)]
     reduced = [np.zeros((2, active_set.ROOM)) for _ in range(slots)]
-    state = np.zeros(1, np.uint64)  # no random numbers are drawn
+    heads, state = np.zeros((slots, most), np.int32), np.zeros(1, np.uint64)  # no random numbers are drawn
     lanes, charts = charts_of(scratch, 0, 1, most + 1)[0], six_charts(scratch, 1, most if projective else 0)
     lanes[:] = -np.inf
     found, found_weights, found_rows, number = np.empty((64, most), np.int32), np.empty(64), np.empty(64, np.int64), 0
