@@ -194,12 +194,12 @@ def test_a_thread_and_an_exit_handler_outlive_the_main_thread():
 def test_a_process_that_is_interrupted_ends_at_once():
     """By the signal itself, while a worker of ours is busy."""
     done = run("""
-        scores = 1e-3 * torch.randn(16, 60, 61)
+        scores = 1e-3 * torch.randn(64, 60, 61)
         tree.sparsemap(scores[:, :3, :4])
         threading.Timer(0.5, lambda: (print(time.time(), flush=True), os.kill(os.getpid(), signal.SIGINT))).start()
         tree.sparsemap(scores, tol=1e-9)
     """)
-    assert time.time() - float(done.stdout) < 20, "it went on to the end, which takes a minute"
+    assert time.time() - float(done.stdout) < 40, "it went on to the end, which takes more than a minute"
     assert done.returncode == -signal.SIGINT
     assert done.stderr.strip().splitlines()[-1] == "KeyboardInterrupt"
     assert "SystemError" not in done.stderr
