@@ -1,12 +1,13 @@
-"""SparseMAP over trees, compiled: the active-set method of `hf_latent.inference.active_set` for one sentence.
+"""SparseMAP for one row, compiled: the active-set method of `hf_latent.inference.active_set` for a structure of groups.
 
-A vertex is kept as its heads, so that the product of two is the number of arcs that they share. The Gram matrix, plus 1
-everywhere (which changes nothing where weights sum to 1, and makes it positive definite), is kept as an upper Cholesky factor,
-UᵀU, that grows by a column with each vertex and loses one by rotations. `reduced (2, room)` holds U⁻ᵀ times the products of
-the vertices with the scores, and U⁻ᵀ times what each adds to the sum of weights, 1: they grow and lose entries with U, so that
-weights cost one substitution. All loops run along the rows of U, which lie in one piece.
+Scores are `(groups, parts)`, -inf for what is forbidden. A vertex is kept as its choices: the part of each group, or -1 for
+none, so that the product of two is the number of parts that they share. The Gram matrix, plus 1 everywhere (which changes
+nothing where weights sum to 1, and makes it positive definite), is kept as an upper Cholesky factor, UᵀU, that grows by a
+column with each vertex and loses one by rotations. `reduced (2, room)` holds U⁻ᵀ times the products of the vertices with the
+scores, and U⁻ᵀ times what each adds to the sum of weights, 1: they grow and lose entries with U, so that weights cost one
+substitution. All loops run along the rows of U, which lie in one piece.
 
-The argmax is not called from here: the kernel that drives many sentences asks for the best trees of eight at once.
+Where the vertices come from is not known here: see `projections`.
 """
 
 import numpy as np
@@ -20,67 +21,51 @@ GOES_ON, CONVERGED = 0, 1
 
 
 @part
-def shift(scores, n, lowest, shifted):  # type: ignore[no-untyped-def]
-    """Scores with a maximum of 0 in each row, -inf below the `lowest`, and 0 for arcs of a word to itself.
-
-    False where a word has no head: all are forbidden.
-    """
-    for word in range(n):
-        highest = -np.inf
-        for head in range(n + 1):
-            if head != word + 1:
-                highest = max(highest, scores[word, head])
-        if not highest >= lowest or highest == -np.inf:
-            return False
-        for head in range(n + 1):
-            allowed = scores[word, head] >= lowest
-            shifted[word, head] = 0.0 if head == word + 1 else scores[word, head] - highest if allowed else -np.inf
-    return True
-
-
-@part
-def begin(shifted, n, tol, vertices, factor, reduced, weights):  # type: ignore[no-untyped-def]
+def begin(scores, one_each, tol, vertices, factor, reduced, weights):  # type: ignore[no-untyped-def]
     """Starts with `vertices[0]` alone; the gap to stop at.
 
     The first guess may be next to the solution (a small step away from a vertex): the error is to be small beside that
-    distance. A constant added to a row is no distance.
+    distance. Where a structure has one part in each group, a constant added to a group is no distance.
     """
-    factor[0, 0], weights[0] = np.sqrt(n + 1.0), 1.0
+    square = _size(vertices[0]) + 1.0
+    factor[0, 0], weights[0] = np.sqrt(square), 1.0
     reduced[0, 0], reduced[1, 0] = 0.0, 1.0 / factor[0, 0]  # products with the scores are relative to that of the first
     distance = 0.0
-    for word in range(n):
-        total, square, count = 0.0, 0.0, 0
-        for head in range(n + 1):
-            if head != word + 1 and shifted[word, head] > -np.inf:
-                difference = shifted[word, head] - (vertices[0, word] == head)
+    for group in range(scores.shape[0]):
+        total, squares, count = 0.0, 0.0, 0
+        for one in range(scores.shape[1]):
+            if scores[group, one] > -np.inf:
+                difference = scores[group, one] - (vertices[0, group] == one)
                 total += difference
-                square += difference**2
+                squares += difference**2
                 count += 1
-        distance += square - total**2 / count
+        distance += squares - (total**2 / count if one_each and count else 0.0)
     return tol * min(1.0, distance)
 
 
 @part
-def largest_difference(shifted, heads, n):  # type: ignore[no-untyped-def]
-    """How far a tree's arcs lie below the best of their words, at the most; at least 1."""
+def largest_score(scores, choices):  # type: ignore[no-untyped-def]
+    """The largest score, by its size, of a vertex's parts; at least 1."""
     largest = 1.0
-    for word in range(n):
-        largest = max(largest, -shifted[word, heads[word]])
+    for group in range(len(choices)):
+        if choices[group] >= 0:
+            largest = max(largest, abs(scores[group, choices[group]]))
     return largest
 
 
 @part
-def extend(rest, product, n, vertices, factor, reduced, weights, count, stop_at):  # type: ignore[no-untyped-def]
-    """Takes in `vertices[count]`, a best tree for the `rest`, unless that shows that the end is reached.
+def extend(rest, product, vertices, factor, reduced, weights, count, stop_at):  # type: ignore[no-untyped-def]
+    """Takes in `vertices[count]`, a best one for the `rest`, unless that shows that the end is reached.
 
     `product`: its score, less that of the first. Returns the duality gap before, and whether it goes on.
     """
-    gap = score(rest, vertices[count], n)
+    gap = score(rest, vertices[count])
     for k in range(count):
-        gap -= weights[k] * score(rest, vertices[k], n)
+        gap -= weights[k] * score(rest, vertices[k])
     products = np.empty(count)
-    _shared_arcs(vertices, count, n, products)
-    if gap <= stop_at or not append(products, n + 1.0, product, 1.0, factor, reduced, count):
+    _shared_parts(vertices, count, products)
+    square = _size(vertices[count]) + 1.0
+    if gap <= stop_at or not append(products, square, product, 1.0, factor, reduced, count):
         return max(gap, 0.0), CONVERGED
     weights[count] = 0.0
     return gap, GOES_ON
@@ -114,27 +99,29 @@ def step(target, weights, count):  # type: ignore[no-untyped-def]
 
 
 @part
-def subtract(shifted, n, vertices, weights, count, rest):  # type: ignore[no-untyped-def]
+def subtract(scores, vertices, weights, count, rest):  # type: ignore[no-untyped-def]
     """`rest`: the scores less the point that the weighted vertices make up."""
-    rest[:n, : n + 1] = shifted[:n, : n + 1]
+    rest[:] = scores
     for k in range(count):
-        for word in range(n):
-            rest[word, vertices[k, word]] -= weights[k]
+        for group in range(vertices.shape[1]):
+            if vertices[k, group] >= 0:
+                rest[group, vertices[k, group]] -= weights[k]
 
 
 @part
 def combine(vertices, weights, out):  # type: ignore[no-untyped-def]
-    """Adds the weighted sum of `vertices (count, n)` to `out (n, n + 1)`."""
+    """Adds the weighted sum of `vertices (count, groups)` to `out (groups, parts)`."""
     for k in range(len(weights)):
-        for word in range(vertices.shape[1]):
-            out[word, vertices[k, word]] += weights[k]
+        for group in range(vertices.shape[1]):
+            if vertices[k, group] >= 0:
+                out[group, vertices[k, group]] += weights[k]
 
 
 @part
 def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
-    """How the weights of a projection change when the scores move along `moved (n, n + 1)`: its Jacobian is A times this."""
-    count, n = vertices.shape
-    kept = np.empty((count, n), np.int32)
+    """How the weights of a projection change when the scores move along `moved`: its Jacobian is A times this."""
+    count, groups = vertices.shape
+    kept = np.empty((count, groups), np.int32)
     factor, reduced = np.empty((count, count)), np.empty((2, count))
     change, solution = np.zeros(count), np.empty(count)
     size = 0
@@ -142,8 +129,8 @@ def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
     for k in range(count):
         if weights[k] > 0.0:
             kept[size] = vertices[k]
-            _shared_arcs(kept, size, n, products)
-            if append(products, n + 1.0, score(moved, kept[size], n), 1.0, factor, reduced, size):
+            _shared_parts(kept, size, products)
+            if append(products, _size(kept[size]) + 1.0, score(moved, kept[size]), 1.0, factor, reduced, size):
                 places[size] = k
                 size += 1
     _solve(factor, reduced, solution, size, 0.0)
@@ -153,22 +140,32 @@ def direction(vertices, weights, moved):  # type: ignore[no-untyped-def]
 
 
 @part
-def score(scores, heads, n):  # type: ignore[no-untyped-def]
-    """The score of a tree."""
+def score(scores, choices):  # type: ignore[no-untyped-def]
+    """The score of a vertex."""
     total = 0.0
-    for word in range(n):
-        total += scores[word, heads[word]]
+    for group in range(len(choices)):
+        if choices[group] >= 0:
+            total += scores[group, choices[group]]
     return total
 
 
 @part
-def _shared_arcs(vertices, count, n, products):  # type: ignore[no-untyped-def]
+def _size(choices):  # type: ignore[no-untyped-def]
+    """How many parts a vertex has."""
+    total = 0
+    for group in range(len(choices)):
+        total += choices[group] >= 0
+    return total
+
+
+@part
+def _shared_parts(vertices, count, products):  # type: ignore[no-untyped-def]
     """The products of vertex `count` with those before it, plus 1."""
-    heads = vertices[count, :n]
+    choices = vertices[count]
     for k in range(count):
-        others, common = vertices[k, :n], 1
-        for word in range(n):
-            common += heads[word] == others[word]
+        others, common = vertices[k], 1
+        for group in range(len(choices)):
+            common += choices[group] == others[group] and choices[group] >= 0
         products[k] = common
 
 
@@ -238,19 +235,3 @@ def substitute(factor, right, solution, count):  # type: ignore[no-untyped-def]
         for other in range(len(along)):
             total += along[other] * solved[other]
         solution[k] = (right[k] - total) / factor[k, k]
-
-
-@part
-def grown(matrix, rows, columns):  # type: ignore[no-untyped-def]
-    """A larger matrix with `matrix` in its corner."""
-    larger = np.empty((rows, columns), matrix.dtype)
-    larger[: matrix.shape[0], : matrix.shape[1]] = matrix
-    return larger
-
-
-@part
-def grown_row(row, size):  # type: ignore[no-untyped-def]
-    """A longer row that begins with `row` and goes on with 0."""
-    larger = np.zeros(size)
-    larger[: len(row)] = row
-    return larger

@@ -12,9 +12,10 @@ from torch import Tensor
 from hf_latent.inference.active_set import MAX_ITER, STEP_POINTS, STEP_TOLERANCE
 from hf_latent.inference.algorithms import Algorithms, Projection
 from hf_latent.inference.checks import raise_invalid_start
-from hf_latent.inference.cpu.batch import BAD_START, DONE, NOT_CONVERGED, Batch, array
+from hf_latent.inference.cpu.batch import DONE, Batch, array
+from hf_latent.inference.cpu.projections import Found, derivative, gathered
 from hf_latent.inference.cpu.simd import WIDTH
-from hf_latent.inference.cpu.threads import run_groups, scratch
+from hf_latent.inference.cpu.threads import scratch
 from hf_latent.structures.dependency_tree.cpu import kernels, sparsemap
 from hf_latent.structures.dependency_tree.cpu.from_marginals import project_from_marginals
 from hf_latent.structures.dependency_tree.reference.trees import TreeReference
@@ -130,7 +131,7 @@ class TreeKernels(Algorithms):
         count, n = batch.values.shape[:2]
         starts = np.full((count, n), -1) if start is None else _heads(array(start), batch.sizes)
         point, gaps = np.zeros_like(batch.values), np.zeros(count)
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        found: list[Found] = []
 
         def work(first: int, last: int) -> None:
             arguments = batch.arguments(first, last, "sparsemap")
@@ -138,40 +139,13 @@ class TreeKernels(Algorithms):
             found.append(sparsemap.sparsemap(batch.values, starts, *arguments, *limits))
 
         batch.run(work, 80, longest=1000)
-        if (batch.status == BAD_START).any():
-            raise_invalid_start(int(np.flatnonzero(batch.status == BAD_START)[0]))
-        heads, weights, rows = np.full((0, n), -1, np.int32), np.empty(0), np.empty(0, np.int64)
-        if found:
-            widest = [np.pad(part, ((0, 0), (0, n - part.shape[1])), constant_values=-1) for part, _, _ in found]
-            heads, weights, rows = (np.concatenate(parts) for parts in (widest, [f[1] for f in found], [f[2] for f in found]))
-        # By row, so that threads leave no trace.
-        place = np.argsort(rows, kind="stable")
-        return Projection(
-            torch.from_numpy(point).to(scores.dtype),
-            torch.from_numpy(heads[place].astype(np.int64)),
-            torch.from_numpy(weights[place]),
-            torch.from_numpy(np.bincount(rows, minlength=count)),
-            torch.from_numpy(gaps),
-            torch.from_numpy(batch.status != NOT_CONVERGED),
-        )
+        return gathered(found, n, point, gaps, batch.status, scores)
 
     def sparsemap_derivative(
         self, structure: Any, direction: Tensor, lengths: Tensor | None, choices: Tensor, weights: Tensor, counts: Tensor
     ) -> Tensor:
         """The change of the projection along `direction (batch, n, n + 1)`, from what `sparsemap` found."""
-        values = array(direction)
-        result = np.zeros_like(values)
-        sizes = np.full(len(values), values.shape[1]) if lengths is None else lengths.contiguous().numpy()
-        ends = np.concatenate([[0], np.cumsum(counts.numpy())])
-        support, shares = choices.contiguous().numpy(), weights.contiguous().numpy()
-        cancelled = np.zeros(1, np.bool_)
-
-        def work(first: int, last: int) -> None:
-            sparsemap.sparsemap_derivative(support, shares, ends, sizes, first, last, values, result, cancelled)
-
-        if len(values):
-            run_groups(work, np.diff(ends) ** 3.0 / 3 + np.diff(ends) ** 2 * values.shape[1], cancelled)
-        return torch.from_numpy(result).to(direction.dtype)
+        return derivative(direction, choices, weights, counts)
 
     def project_from(self, structure: Any, targets: Tensor, start: Tensor, lengths: Tensor | None) -> Tensor:
         """With a limit on the number of trees, after which the error is small."""
