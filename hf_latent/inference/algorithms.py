@@ -22,7 +22,6 @@ class Choices(Protocol):
     @property
     def group_dims(self) -> int: ...
     def longest(self, scores: Tensor) -> int: ...
-    def event_shape(self, length: int, scores: Tensor) -> tuple[int, ...]: ...
     def positions(self, scores: Tensor, lengths: Tensor) -> Tensor: ...
 
 
@@ -109,8 +108,8 @@ class Algorithms(ABC):
     def top_k(self, structure: Choices, scores: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The choices of the k best structures `(batch, k, groups)`, best first, and their scores `(batch, k)` in float64."""
 
-        def oracle(some: Tensor, length: int) -> Tensor:
-            return self.argmax(structure, some, torch.full((len(some),), length, device=some.device), required=False)
+        def oracle(some: Tensor, lengths: Tensor) -> Tensor:
+            return self.argmax(structure, some, lengths, required=False)
 
         return best_structures(structure, scores, lengths, oracle, k)
 
@@ -175,9 +174,9 @@ def choices_of(structure: Choices, vertices: Tensor) -> Tensor:
 def vertices_of(structure: Choices, choices: Tensor, event: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """0/1 structures `(..., *event)` from `choices (..., groups)`, the inverse of `choices_of`."""
     columns = torch.Size(event[-structure.group_dims :]).numel()
-    room = torch.zeros((*choices.shape, columns + 1), dtype=dtype, device=choices.device)
-    filled = room.scatter_(-1, choices.where(choices >= 0, columns)[..., None], 1.0)[..., :-1]
-    return filled.reshape(*choices.shape[:-1], *event)
+    vertices = torch.zeros((*choices.shape, columns), dtype=dtype, device=choices.device)
+    vertices.scatter_(-1, choices.clamp(min=0)[..., None], (choices >= 0).to(dtype)[..., None])
+    return vertices.view(*choices.shape[:-1], *event)
 
 
 def listed_by_row(structure: Choices, choices: Tensor, weights: Tensor, counts: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -169,7 +169,7 @@ class Operators:
         check_like(seeds, (None, shaped(structure, scores, None)[0].shape[0]), scores, "seeds", torch.int64)
         algorithms, scores, lengths = self._ready(structure, scores, lengths)
         choices = algorithms.sample(structure, scores, lengths, seeds)
-        return vertices_of(structure, choices, tuple(scores.shape[1:]), scores.dtype).contiguous()
+        return vertices_of(structure, choices, tuple(scores.shape[1:]), scores.dtype)
 
     def _top_k(self, scores: Tensor, lengths: Tensor | None, k: int, *options: Any) -> tuple[Tensor, Tensor]:
         structure = self.structure_of(*options)
@@ -183,7 +183,7 @@ class Operators:
         if missing.any():
             raise_no_structure(int(missing.nonzero()[0]))
         found = vertices_of(structure, choices, tuple(scores.shape[1:]), scores.dtype)
-        return found.contiguous(), values.to(at_least_float32(scores.dtype))
+        return found, values.to(at_least_float32(scores.dtype))
 
     def _sparsemap(
         self, scores: Tensor, lengths: Tensor | None, start: Tensor | None, tol: float, max_iter: int, *options: Any

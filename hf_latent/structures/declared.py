@@ -20,7 +20,7 @@ class DeclaredStructure(Structure):
 
     It says itself what shape its scores have (`check_shape`) and where they count (`positions`), and what `Structure` asks for:
     `enumerate`, `num_parts`, `event_dims` and `group_dims`; where a length is not the size of dimension 1 of the scores, also
-    `longest` and `event_shape`. Its fields are numbers, truth values or strings: they become arguments of the operators.
+    `longest`. Its fields are numbers, truth values or strings: they become arguments of the operators.
     """
 
     operations: ClassVar[Operations]
@@ -29,10 +29,6 @@ class DeclaredStructure(Structure):
     @abstractmethod
     def check_shape(self, scores: object, name: str = "scores") -> Tensor:
         """`scores`, or an error that names what is wrong with their type or shape."""
-
-    def event_shape(self, length: int, scores: Tensor) -> tuple[int, ...]:
-        """The part of an entry of `scores` that one of this length takes up, from its corner."""
-        return length, *scores.shape[2:]
 
     def check_shapes(self, scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
         """`scores` and int64 `lengths` (or None) of right types and shapes; their values are not looked at."""

@@ -56,10 +56,6 @@ class DependencyTree(DeclaredStructure):
             )
         return scores
 
-    def event_shape(self, length: int, scores: Tensor) -> tuple[int, ...]:
-        """A row for each word, and a column more."""
-        return length, length + 1
-
     def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """True for arcs within the sentence, from a word to another or ROOT."""
         return arc_mask(lengths, scores.shape[1])

@@ -50,10 +50,6 @@ class LinearChain(DeclaredStructure):
         """A word more than there are pairs."""
         return scores.shape[1] + 1
 
-    def event_shape(self, length: int, scores: Tensor) -> tuple[int, ...]:
-        """The pairs of neighbours among so many words."""
-        return max(length - 1, 0), self.tags, self.tags
-
     def positions(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """True for pairs within the sentence."""
         pairs = torch.arange(scores.shape[1], device=scores.device) < lengths[:, None] - 1
