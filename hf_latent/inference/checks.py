@@ -1,6 +1,7 @@
 """What a caller may hand over, and the sentence they get when it is something else."""
 
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -37,6 +38,11 @@ class Checked(NamedTuple):
 def is_eager() -> bool:
     """Whether values can be looked at: a compiled graph must not depend on them."""
     return not torch.compiler.is_compiling()
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a sum over structures: scores that fit into float16 can have one that does not."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def describe(value: object) -> str:
@@ -97,6 +103,17 @@ def checked_values(scores: Tensor, positions: Tensor, name: str = "scores") -> T
             return scores
         check_finite(scores, positions, name)
     return scores.masked_fill(~in_reach(scores, positions), -torch.inf)
+
+
+def checked_input(structure: Any, scores: Tensor, lengths: Tensor | None, name: str = "scores") -> Checked:
+    """`scores` and `lengths` of right shapes and types (see `Structure.check_shapes`), their values checked, and the masks."""
+    longest = structure.longest(scores)
+    if lengths is not None and is_eager():
+        check_range(lengths, longest)
+    lengths = full_lengths(lengths, scores, longest)
+    positions = structure.positions(scores, lengths)
+    values = checked_values(scores, positions, name)
+    return Checked(values, lengths, positions, positions if values is scores else positions & ~values.isneginf())
 
 
 def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> None:
@@ -163,10 +180,19 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_start(start: object, scores: Tensor) -> Tensor:
-    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `raise_invalid_start`."""
+    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `checked_start`."""
     if not isinstance(start, Tensor) or start.shape != scores.shape:
         raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
     return start
+
+
+def checked_start(start: Tensor, allowed: Tensor, argmax: Callable[[Tensor], Tensor]) -> Tensor:
+    """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
+    best = argmax(torch.where(start > 0.5, 1.0, -1.0).double())
+    same = ((best == start) & (allowed | (start == 0))).flatten(1).all(1)
+    if not same.all():
+        raise_invalid_start(int((~same).nonzero()[0]))
+    return start.double().flatten(1)
 
 
 def raise_invalid_start(row: int) -> NoReturn:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, check_stopping
-from hf_latent.inference.checks import Checked, check_count, is_eager, raise_no_structure
+from hf_latent.inference.checks import Checked, at_least_float32, check_count, is_eager, raise_no_structure
 from hf_latent.structures.structure import Structure, TopK
 
 
@@ -28,7 +28,7 @@ class Categorical(Structure):
         Those rows are all 0, so that nothing becomes NaN.
         """
         mask, empty = checked.allowed, (checked.lengths == 0)[:, None]
-        exact = checked.scores.to(torch.promote_types(checked.scores.dtype, torch.float32))
+        exact = checked.scores.to(at_least_float32(checked.scores.dtype))
         if mask is not checked.positions:
             missing = ~(mask.any(1) | empty[:, 0])
             if is_eager() and missing.any():

@@ -11,17 +11,16 @@ from torch import Tensor
 from hf_latent.inference import active_set
 from hf_latent.inference.checks import (
     Checked,
+    at_least_float32,
     check_count,
     check_floating,
     check_lengths,
-    check_range,
     check_start,
-    checked_values,
+    checked_input,
+    checked_start,
     describe,
-    full_lengths,
     in_reach,
     is_eager,
-    raise_invalid_start,
     raise_no_structure,
 )
 
@@ -79,13 +78,7 @@ class Structure(ABC):
 
     def checked(self, scores: Tensor, lengths: Tensor | None = None) -> Checked:
         """The same, with the masks: whoever is called first calls this, once, and hands it on."""
-        scores, lengths = self.check_shapes(scores, lengths)
-        if lengths is not None and is_eager():
-            check_range(lengths, self.longest(scores))
-        lengths = full_lengths(lengths, scores, self.longest(scores))
-        positions = self.positions(scores, lengths)
-        values = checked_values(scores, positions)
-        return Checked(values, lengths, positions, positions if values is scores else positions & ~values.isneginf())
+        return checked_input(self, *self.check_shapes(scores, lengths))
 
     def check_shapes(self, scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
         """`scores` and int64 `lengths` (or None) of right types and shapes; their values are not looked at."""
@@ -120,7 +113,7 @@ class Structure(ABC):
         # Inference mode has no gradients, but this one is a means, not an end.
         is_inference = is_eager() and torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
-            exact = torch.promote_types(scores.dtype, torch.float32)  # in which a sum of exponentials has room
+            exact = at_least_float32(scores.dtype)  # in which a sum of exponentials has room
             tracked = scores.to(exact) if differentiable else scores.detach().to(exact, copy=True).requires_grad_()
             total = self._finite(self.log_partition(tracked, lengths)).sum()
             if not total.requires_grad:  # nothing that counts, such as chains of one word
@@ -211,15 +204,11 @@ class Structure(ABC):
         return self.project_from(targets, self.argmax(scores, lengths), lengths)
 
     def _check_start(self, start: object, checked: Checked) -> Tensor | None:
-        """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
+        """`start` in float64, `(batch, size)`, if it is one structure in each row."""
         if start is None:
             return None
-        start = check_start(start, checked.scores).detach().double()
-        best = self.argmax(2 * start.nan_to_num() - 1, checked.lengths)
-        same = ((best == start) & (checked.allowed | (start == 0))).flatten(1).all(1)
-        if not same.all():
-            raise_invalid_start(int((~same).nonzero()[0]))
-        return start.flatten(1)
+        start = check_start(start, checked.scores).detach()
+        return checked_start(start, checked.allowed, lambda own: self.argmax(own, checked.lengths))
 
     def _projection(
         self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int, start: Tensor | None
@@ -257,7 +246,7 @@ class Structure(ABC):
         check_count("k", k)
         result = TopK(
             scores.detach().new_zeros(scores.shape[0], k, *scores.shape[1:]),
-            scores.detach().new_full((scores.shape[0], k), -torch.inf, dtype=torch.promote_types(scores.dtype, torch.float32)),
+            scores.detach().new_full((scores.shape[0], k), -torch.inf, dtype=at_least_float32(scores.dtype)),
         )
         for row, vertices, values in self.enumerate_rows(scores, lengths):
             best = values.topk(min(k, len(values)))
@@ -282,7 +271,7 @@ class Structure(ABC):
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""
         checked = self.checked(scores, lengths).double()
         value = self._log_partition(checked) - self._score(self._marginals(checked), checked)
-        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def cross_entropy(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log q(z), `(batch,)`, in nats, for p of `scores` and q of the scores `other`. Differentiable in both.
@@ -291,7 +280,7 @@ class Structure(ABC):
         """
         ours, theirs = self._both(scores, other, lengths)
         value = self._log_partition(theirs) - self._score(self._marginals(ours), theirs)
-        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def kl_divergence(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
@@ -299,7 +288,7 @@ class Structure(ABC):
         marginals = self._marginals(ours)
         value = self._log_partition(theirs) - self._log_partition(ours)
         value = value + self._score(marginals, ours) - self._score(marginals, theirs)
-        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def _both(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> tuple[Checked, Checked]:
         checked = self.checked(scores, lengths).double()
@@ -319,7 +308,7 @@ class Structure(ABC):
         """
         checked = self.checked(scores, lengths).double()
         value = self._score(z, checked) - self._log_partition(checked)
-        return _bounded(value, above=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        return _bounded(value, above=0.0).to(at_least_float32(scores.dtype))
 
     def score(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """s·z, `(batch,)`, over what counts of each row; -inf where z has some of a forbidden part. Differentiable.
@@ -335,7 +324,7 @@ class Structure(ABC):
                 f"`z` must have the shape of `scores`, {tuple(scores.shape)}, or one dimension more in front, got "
                 f"{tuple(z.shape)}."
             )
-        exact = torch.promote_types(scores.dtype, torch.float32)
+        exact = at_least_float32(scores.dtype)
         product = scores.to(exact).masked_fill(~allowed, 0.0) * z.to(exact).masked_fill(~allowed, 0.0)
         value = product.sum(tuple(range(-self.event_dims, 0)))
         if allowed is checked.positions:
