@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import entmax
 import torch
 from torch import Tensor
 
@@ -71,17 +70,14 @@ class Categorical(Structure):
         max_iter: int = MAX_ITER,
         start: Tensor | None = None,
     ) -> Tensor:
-        """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`; exact, whatever the tolerance."""
+        """sparsemax (Martins and Astudillo 2016), `(batch, k)`; exact, whatever the tolerance."""
         check_stopping(tol, max_iter, scores)
         checked = self.checked(scores, lengths)
         self._check_start(start, checked)
         masked, mask, _ = self._masked(checked)
         if not masked.numel():
             return masked.to(scores.dtype)
-        # A projection onto the simplex does not move when all scores do, and never gives weight to a score that is 1 below
-        # the best: so the range can be cut to where float32 sums are exact.
-        shifted = (masked - masked.amax(1, keepdim=True).detach()).clamp(min=-2.0)
-        return entmax.sparsemax(shifted, dim=1).masked_fill(~mask, 0.0).to(scores.dtype)
+        return _sparsemax(masked).masked_fill(~mask, 0.0).to(scores.dtype)
 
     def sample(
         self,
@@ -122,3 +118,17 @@ class Categorical(Structure):
     def enumerate(self, size: int) -> Tensor:
         """The `size` unit vectors, `(size, size)`; for size 0, the one empty choice."""
         return torch.eye(size) if size else torch.zeros(1, 0)
+
+
+def _sparsemax(scores: Tensor) -> Tensor:
+    """The projection of each row onto the simplex: above a threshold, how far; its gradient, that of the same threshold."""
+    # It does not move when all scores do, and never gives weight to a score that is 1 below the best: so the range can be cut
+    # to where float32 sums are exact.
+    shifted = (scores - scores.amax(1, keepdim=True).detach()).clamp(min=-2.0)
+    ordered = shifted.detach().sort(1, descending=True).values
+    places = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
+    thresholds = (ordered.cumsum(1) - 1) / places  # if as many have weight
+    last = (ordered > thresholds).sum(1, keepdim=True) - 1
+    support = shifted.detach() > thresholds.gather(1, last)
+    total = shifted.masked_fill(~support, 0.0).sum(1, keepdim=True)
+    return (shifted - (total - 1) / support.sum(1, keepdim=True)).clamp(min=0.0).masked_fill(~support, 0.0)
