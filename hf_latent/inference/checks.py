@@ -1,6 +1,7 @@
 """What a caller may hand over, and the sentence they get when it is something else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -33,6 +34,26 @@ class Checked(NamedTuple):
     def double(self) -> "Checked":
         """In float64, for small differences of large numbers."""
         return self._replace(scores=self.scores.double())
+
+
+class WrongAt(ValueError):
+    """A value is wrong at one place of an argument, which `text` calls `{name}` and `{place}`."""
+
+    def __init__(self, text: str, name: str, place: tuple[int, ...]) -> None:
+        super().__init__(text, name, place)
+        self.text, self.name, self.place = text, name, place
+
+    def __str__(self) -> str:
+        return self.text.format(name=self.name, place=list(self.place))
+
+
+@contextmanager
+def seen_as(change: Callable[[str, tuple[int, ...]], tuple[str, tuple[int, ...]]]) -> Iterator[None]:
+    """Within it, errors call an argument and a place as the caller does, to whom `change` leads from what they are here."""
+    try:
+        yield
+    except WrongAt as error:
+        raise WrongAt(error.text, *change(error.name, error.place)) from None
 
 
 def is_eager() -> bool:
@@ -123,20 +144,24 @@ def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> Non
     if scores.numel() and not wrong.any():
         wrong = in_reach(scores, positions) & (exact < -LARGEST_SCORE)
     if wrong.any():
-        index = tuple(wrong.nonzero()[0].tolist())
-        raise ValueError(
-            f"`{name}` must be finite (and at most {LARGEST_SCORE:g} in size), or -inf for what is forbidden, but "
-            f"{name}{list(index)} is {scores[index].item()} ({int(wrong.sum())} such of {int(positions.sum())}). If a network "
-            "computed them, its training has diverged: lower the learning rate or clip the gradients."
+        place = tuple(wrong.nonzero()[0].tolist())
+        raise WrongAt(
+            f"`{{name}}` must be finite (and at most {LARGEST_SCORE:g} in size), or -inf for what is forbidden, but "
+            f"{{name}}{{place}} is {scores[place].item()} ({int(wrong.sum())} such of {int(positions.sum())}). If a network "
+            "computed them, its training has diverged: lower the learning rate or clip the gradients.",
+            name,
+            place,
         )
 
 
 def raise_no_structure(row: int, name: str = "scores") -> NoReturn:
     """Raises: `scores[row]` forbid all structures."""
-    raise ValueError(
-        f"`{name}` must leave a structure to choose in every row, but in {name}[{row}] each one has a part that is forbidden "
+    raise WrongAt(
+        "`{name}` must leave a structure to choose in every row, but in {name}{place} each one has a part that is forbidden "
         f"(by a score of -inf, or one that lies more than {OUT_OF_REACH:g} below the row's best). Allow more of them, or leave "
-        "the row out."
+        "the row out.",
+        name,
+        (row,),
     )
 
 
@@ -160,9 +185,11 @@ def check_range(lengths: Tensor, largest: int, name: str = "lengths") -> None:
     """Raises unless all `lengths (batch,)` lie between 0 and `largest`."""
     wrong = (lengths < 0) | (lengths > largest)
     if wrong.any():
-        index = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"`{name}` must lie between 0 and {largest}, the size of `scores`, but {name}[{index}] is {int(lengths[index])}."
+        row = int(wrong.nonzero()[0])
+        raise WrongAt(
+            f"`{{name}}` must lie between 0 and {largest}, the size of `scores`, but {{name}}{{place}} is {int(lengths[row])}.",
+            name,
+            (row,),
         )
 
 
@@ -197,8 +224,10 @@ def checked_start(start: Tensor, allowed: Tensor, argmax: Callable[[Tensor], Ten
 
 def raise_invalid_start(row: int) -> NoReturn:
     """Raises: `start[row]` is not one of the structures."""
-    raise ValueError(
-        f"`start` must be structures that there are, but start[{row}] is none. Take what `argmax` or `sample` returns."
+    raise WrongAt(
+        "`{name}` must be structures that there are, but {name}{place} is none. Take what `argmax` or `sample` returns.",
+        "start",
+        (row,),
     )
 
 

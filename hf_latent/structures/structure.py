@@ -22,6 +22,7 @@ from hf_latent.inference.checks import (
     in_reach,
     is_eager,
     raise_no_structure,
+    seen_as,
 )
 
 
@@ -279,15 +280,18 @@ class Structure(ABC):
         inf where q forbids what p does not, as with `kl_divergence`.
         """
         ours, theirs = self._both(scores, other, lengths)
-        value = self._log_partition(theirs) - self._score(self._marginals(ours), theirs)
+        with seen_as(_other):
+            value = self._log_partition(theirs)
+        value = value - self._score(self._marginals(ours), theirs)
         return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def kl_divergence(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
         ours, theirs = self._both(scores, other, lengths)
         marginals = self._marginals(ours)
-        value = self._log_partition(theirs) - self._log_partition(ours)
-        value = value + self._score(marginals, ours) - self._score(marginals, theirs)
+        with seen_as(_other):
+            value = self._log_partition(theirs)
+        value = value - self._log_partition(ours) + self._score(marginals, ours) - self._score(marginals, theirs)
         return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def _both(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> tuple[Checked, Checked]:
@@ -295,9 +299,10 @@ class Structure(ABC):
         if not isinstance(other, Tensor) or other.shape != scores.shape:
             raise ValueError(f"`other` must have the shape of `scores`, {tuple(scores.shape)}, got {describe(other)}.")
         try:
-            return checked, self.checked(other, lengths).double()
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace("`scores`", "`other`").replace("but scores[", "but other[")) from None
+            with seen_as(_other):
+                return checked, self.checked(other, lengths).double()
+        except TypeError as error:
+            raise TypeError(str(error).replace("`scores`", "`other`")) from None
 
     def log_prob(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """log p(z) = s·z - log_partition, `(batch,)`, for `z` in Z of the shape of `scores`. Differentiable in `scores`.
@@ -331,6 +336,11 @@ class Structure(ABC):
             return value
         forbidden = (z.detach() > 0) & checked.positions & ~allowed
         return value.masked_fill(forbidden.flatten(-self.event_dims).any(-1), -torch.inf)
+
+
+def _other(name: str, place: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """How an error calls the scores of the other distribution."""
+    return "other" if name == "scores" else name, place
 
 
 def _bounded(value: Tensor, below: float | None = None, above: float | None = None) -> Tensor:

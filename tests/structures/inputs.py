@@ -29,8 +29,12 @@ class Inputs(Suite):
             remaining = remaining[remaining[(slice(None), *place)] == 0]
         if (self.structure.positions(scores, plain.lengths) & self.structure.mask(scores, plain.lengths))[scores == low].any():
             pytest.skip("there is nothing beside which it would be low")
-        with pytest.raises(ValueError, match=rf"must leave a structure to choose in every row, but in scores\[{row}\]"):
+        named = self.row(row, place)
+        with pytest.raises(ValueError, match=rf"must leave a structure to choose in every row, but in scores{named}"):
             plain.run(name, scores)
+        if name in ("cross_entropy", "kl_divergence"):
+            with pytest.raises(ValueError, match=rf"`other` must leave a structure to choose in .*, but in other{named}"):
+                plain.run(name, plain.scores, other=scores)
 
     @pytest.mark.parametrize("name", OPERATIONS)
     def test_scores_that_are_not_finite_are_named(self, plain: Problem, name):
@@ -49,8 +53,9 @@ class Inputs(Suite):
     def test_scores_and_lengths_that_make_no_sense(self, plain: Problem, name):
         wrong = plain.lengths.clone()
         wrong[(1, *[0] * (wrong.dim() - 1))] = plain.lengths.max() + 1
-        for lengths in (wrong, -wrong):
-            with pytest.raises(ValueError, match="`lengths` must lie between 0 and"):
+        negative = torch.zeros_like(wrong).where(wrong <= plain.lengths.max(), -1)
+        for lengths in (wrong, negative):
+            with pytest.raises(ValueError, match=rf"`lengths` must lie between 0 and .* but lengths{self.row(1, [0])} is"):
                 plain.run(name, plain.scores, lengths)
         with pytest.raises(ValueError, match="`lengths` must have shape"):
             plain.run(name, plain.scores, plain.lengths[1:])
@@ -72,13 +77,18 @@ class Inputs(Suite):
         start = torch.stack([own[0] for own in masked.vertices])
         with pytest.raises(ValueError, match="`start` must be structures, a tensor of shape"):
             self.structure.sparsemap(masked.scores, masked.lengths, start=start[:2])
-        with pytest.raises(ValueError, match=r"`start` must be structures that there are, but start\[0\] is none"):
+        named = self.row(0, [0])
+        with pytest.raises(ValueError, match=rf"`start` must be structures that there are, but start{named} is none"):
             self.structure.sparsemap(masked.scores, masked.lengths, start=start + 0.5)
         row = int(masked.forbidden.flatten(1).any(1).nonzero()[0])
         every = [own.double() for _, own, _ in self.structure.enumerate_rows(masked.other, masked.lengths)]
         start[row] = next(own for own in every[row] if (own.bool() & masked.forbidden[row]).any())
-        with pytest.raises(ValueError, match=rf"`start` must be structures that there are, but start\[{row}\] is none"):
-            self.structure.sparsemap(masked.scores, masked.lengths, start=start)
+        named = self.row(row, (start[row].bool() & masked.forbidden[row]).nonzero()[0].tolist())
+        for operation in (self.structure.sparsemap, self.structure.sparsemap_solution):
+            with pytest.raises(ValueError, match=rf"`start` must be structures that there are, but start{named} is none"):
+                operation(masked.scores, masked.lengths, start=start)
+        with pytest.raises(ValueError, match=rf"`start` must be structures that there are, but start{named} is none"):
+            self.structure.project_from(masked.scores, start, masked.lengths)
 
     def test_shapes_that_do_not_fit(self, plain: Problem):
         with pytest.raises(ValueError, match="`other` must have the shape of `scores`"):

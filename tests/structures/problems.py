@@ -162,6 +162,7 @@ class Suite:
         silent: the operations that do not say so themselves where a row has no structure left.
         coarse: whether the log-partition of scores in half precision is in half precision itself.
         known_faults: tests that fail, by a pattern of their names, and why.
+        choices: whether a row has several, of which an error names one.
         far: how far from 0 float32 scores may lie while entropy and log-probability stay as they are.
     """
 
@@ -172,6 +173,7 @@ class Suite:
     silent: Sequence[str] = ()
     coarse: bool = False
     known_faults: Mapping[str, str] = {}
+    choices: bool = False
     far: float = 2.0**20
 
     def event(self, longest: int) -> tuple[int, ...]:
@@ -188,6 +190,10 @@ class Suite:
 
     def shape(self, batch: int, longest: int) -> tuple[int, ...]:
         return batch, *self.event(longest)
+
+    def row(self, row: int, entry: Sequence[int]) -> str:
+        """How an error names the row, or the choice in it, that has this entry; a pattern."""
+        return rf"\[{row}, {entry[0]}\]" if self.choices else rf"\[{row}\]"
 
     def corner(self, length: Any) -> tuple[slice, ...]:
         return tuple(slice(size) for size in self.event(int(torch.as_tensor(length).max())))
