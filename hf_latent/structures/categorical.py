@@ -11,7 +11,7 @@ from hf_latent.structures.structure import Structure, TopK
 
 
 @dataclass(frozen=True)
-class Categorical(Structure):
+class Categorical(Structure, guarded=False):
     """One of k categories. Scores are `(batch, k)`; `lengths (batch,)`, where given, is the number of valid categories.
 
     A score of -inf forbids the category.

@@ -18,7 +18,7 @@ LARGEST_ENUMERATION = 300_000
 
 
 @dataclass(frozen=True)
-class Independent(Structure):
+class Independent(Structure, guarded=False):
     """Independent choices, each from the same structure: Z is the product of their sets.
 
     Scores are `(batch, choices, *event)`, `lengths (batch, choices)`. One example has one loss, however many choices it makes:

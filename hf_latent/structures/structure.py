@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from hf_latent.inference.checks import (
     raise_no_structure,
     seen_as,
 )
+from hf_latent.inference.guards import guarded_argmax, guarded_log_partition
 
 
 class TopK(NamedTuple):
@@ -47,10 +48,11 @@ class Structure(ABC):
     more below the best of its row (`finfo.min`, say), forbids the part: Z is without the structures that have it, in every
     operation. A row with no structure left is an error.
 
-    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `positions` where lengths do not
-    count along dimension 1 of the scores; all other operations follow from them
-    (override those for which you know something faster). Every estimator then works on it.
-    `hf_latent.testing.check_structure` tells whether it is right.
+    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `positions` where lengths do not count along
+    dimension 1 of the scores; all other operations follow from them (override those for which you know something faster). Every
+    estimator then works on it. `hf_latent.testing.check_structure` tells whether it is right. Around your `argmax` and
+    `log_partition` is put what all need: scores in float32 at least where they are summed, and the error of a row with no
+    structure (`inference/guards.py`).
 
     Attributes:
         event_dims: the number of dimensions of one choice.
@@ -60,6 +62,13 @@ class Structure(ABC):
 
     event_dims: ClassVar[int] = 1
     group_dims: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, guarded: bool = True, **options: Any) -> None:
+        """`guarded=False` is for those whose operations see to all of this themselves."""
+        super().__init_subclass__(**options)
+        for name, guard in (("argmax", guarded_argmax), ("log_partition", guarded_log_partition)):
+            if guarded and name in vars(cls):
+                setattr(cls, name, guard(vars(cls)[name]))
 
     @abstractmethod
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -116,7 +125,7 @@ class Structure(ABC):
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
             exact = at_least_float32(scores.dtype)  # in which a sum of exponentials has room
             tracked = scores.to(exact) if differentiable else scores.detach().to(exact, copy=True).requires_grad_()
-            total = self._finite(self.log_partition(tracked, lengths)).sum()
+            total = self.log_partition(tracked, lengths).sum()
             if not total.requires_grad:  # nothing that counts, such as chains of one word
                 return torch.zeros_like(scores)
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
@@ -126,21 +135,15 @@ class Structure(ABC):
                 "use `torch.logsumexp`, which has, in place of `torch.logaddexp` and of `log` of a sum, or fill in a large "
                 "negative number for what `mask` leaves out."
             )
-        return gradient.to(scores.dtype)
+        return _bounded(gradient, below=0.0, above=1.0).to(scores.dtype)
 
     def _log_partition(self, checked: Checked) -> Tensor:
         """`log_partition` of what has been checked; overridden where that saves something."""
-        return self._finite(self.log_partition(checked.scores, checked.lengths))
+        return self.log_partition(checked.scores, checked.lengths)
 
     def _marginals(self, checked: Checked) -> Tensor:
         """`marginals` of what has been checked; overridden where that saves something."""
         return self.marginals(checked.scores, checked.lengths)
-
-    def _finite(self, log_partition: Tensor) -> Tensor:
-        """The log-partition; raises where a row has no structure, whose log-partition is -inf."""
-        if is_eager() and log_partition.isneginf().any():
-            raise_no_structure(int(log_partition.isneginf().nonzero()[0]))
-        return log_partition
 
     def sparsemap(
         self,

@@ -159,8 +159,6 @@ class Suite:
             structures so short, among them. Of `Independent`, a list of lists.
         compiles: the operations that `torch.compile` takes in one graph.
         without_values: the operations that work on the device `meta` and under fake tensors.
-        silent: the operations that do not say so themselves where a row has no structure left.
-        coarse: whether the log-partition of scores in half precision is in half precision itself.
         known_faults: tests that fail, by a pattern of their names, and why.
         choices: whether a row has several, of which an error names one.
         far: how far from 0 float32 scores may lie while entropy and log-probability stay as they are.
@@ -170,8 +168,6 @@ class Suite:
     lengths: Sequence[int] | Sequence[Sequence[int]]
     compiles: Sequence[str] = OPERATIONS
     without_values: Sequence[str] = ()
-    silent: Sequence[str] = ()
-    coarse: bool = False
     known_faults: Mapping[str, str] = {}
     choices: bool = False
     far: float = 2.0**20
