@@ -51,8 +51,7 @@ class Structure(ABC):
     Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `positions` where lengths do not count along
     dimension 1 of the scores; all other operations follow from them (override those for which you know something faster). Every
     estimator then works on it. `hf_latent.testing.check_structure` tells whether it is right. Around your `argmax` and
-    `log_partition` is put what all need: scores in float32 at least where they are summed, and the error of a row with no
-    structure (`inference/guards.py`).
+    `log_partition` is put what all need: sums in float32 at least, and an error where a row has no structure.
 
     Attributes:
         event_dims: the number of dimensions of one choice.
