@@ -37,14 +37,17 @@ class Checked(NamedTuple):
 
 
 class WrongAt(ValueError):
-    """A value is wrong at one place of an argument, which `text` calls `{name}` and `{place}`."""
+    """A value is wrong at one place of an argument, which `text` calls `{name}` and `{place}`.
 
-    def __init__(self, text: str, name: str, place: tuple[int, ...]) -> None:
+    Without a name, `text` is the message as it is: so torch raises errors of its workers and replicas anew.
+    """
+
+    def __init__(self, text: str, name: str = "", place: tuple[int, ...] = ()) -> None:
         super().__init__(text, name, place)
         self.text, self.name, self.place = text, name, place
 
     def __str__(self) -> str:
-        return self.text.format(name=self.name, place=list(self.place))
+        return self.text.format(name=self.name, place=list(self.place)) if self.name else self.text
 
 
 @contextmanager

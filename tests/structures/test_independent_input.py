@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from torch._utils import ExceptionWrapper
 
 from hf_latent import Categorical, DependencyTree, Independent, LatentTreeLayer, get_estimator
 
@@ -61,7 +62,10 @@ def test_errors_count_the_choices_of_each_row(operation):
             getattr(structure, operation)(torch.zeros(shape), torch.tensor([[1, 1], [9, 1]]))
 
 
-def test_an_error_with_a_place_goes_through_processes():
-    with pytest.raises(ValueError, match="scores") as caught:
+def test_an_error_with_a_place_goes_through_processes_and_replicas():
+    message = r"`scores` must be finite .* scores\[0, 1, 0\] is inf"
+    with pytest.raises(ValueError, match=message) as caught:
         Independent(Categorical()).argmax(torch.tensor([[[0.0], [torch.inf]]]))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    with pytest.raises(ValueError, match=f"(?s)in replica 0.*{message}"):
+        ExceptionWrapper((caught.type, caught.value, caught.tb), where="in replica 0").reraise()
