@@ -4,8 +4,7 @@ All structures are taken from `enumerate_rows`, which `test_all_structures_are_t
 and to its known count. What is computed from them here is plain linear algebra, none of the library's code.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -159,7 +158,6 @@ class Suite:
             structures so short, among them. Of `Independent`, a list of lists.
         compiles: the operations that `torch.compile` takes in one graph.
         without_values: the operations that work on the device `meta` and under fake tensors.
-        known_faults: tests that fail, by a pattern of their names, and why.
         choices: whether a row has several, of which an error names one.
         far: how far from 0 float32 scores may lie while entropy and log-probability stay as they are.
     """
@@ -168,7 +166,6 @@ class Suite:
     lengths: Sequence[int] | Sequence[Sequence[int]]
     compiles: Sequence[str] = OPERATIONS
     without_values: Sequence[str] = ()
-    known_faults: Mapping[str, str] = {}
     choices: bool = False
     far: float = 2.0**20
 
@@ -193,12 +190,6 @@ class Suite:
 
     def corner(self, length: Any) -> tuple[slice, ...]:
         return tuple(slice(size) for size in self.event(int(torch.as_tensor(length).max())))
-
-    @pytest.fixture(autouse=True)
-    def expect_known_faults(self, request) -> None:
-        for pattern, reason in self.known_faults.items():
-            if re.fullmatch(pattern, request.node.name):
-                request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
     @pytest.fixture(params=LOW)
     def problem(self, request) -> Problem:
