@@ -13,7 +13,7 @@ tomllib = pytest.importorskip("tomllib")
 ROOT = Path(__file__).parents[1]
 
 # What these tests need, of the packages for development; those without a lowest version that matters are left to pip.
-TOOLS = ["hypothesis", "parameterized", "pytest", "scipy", "torch-struct"]
+TOOLS = ["entmax", "hypothesis", "parameterized", "pytest", "scipy", "torch-struct"]
 CORE = [
     *("callbacks", "data", "drawing", "interrupts", "kernel_cache", "kernels", "metrics", "models", "operators", "pipelines"),
     *("sampling", "torch_struct", "training", "trees"),

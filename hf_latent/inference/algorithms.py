@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference import active_set
-from hf_latent.inference.checks import in_reach, raise_invalid_start
+from hf_latent.inference.checks import checked_start, in_reach
 from hf_latent.inference.derivatives import gradient, hessian_product
 from hf_latent.inference.k_best import best_structures
 from hf_latent.inference.random import uniforms
@@ -119,14 +119,13 @@ class Algorithms(ABC):
         """The Euclidean projection, by the active-set method, begun at the structures `start`."""
         if not scores.numel():
             return self._empty_projection(structure, scores)
-        positions = structure.positions(scores, lengths)
-        allowed = in_reach(scores, positions).flatten(1)
-        first = None if start is None else self._checked_start(structure, start, lengths, positions)
+        allowed = in_reach(scores, structure.positions(scores, lengths))
+        first = None if start is None else checked_start(start, allowed, lambda own: self.argmax(structure, own, lengths))
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
             return self.argmax(structure, flat.view(len(flat), *scores.shape[1:]), lengths[rows]).double().flatten(1)
 
-        found = active_set.project(scores.double().flatten(1), allowed, oracle, tol, max_iter, first)
+        found = active_set.project(scores.double().flatten(1), allowed.flatten(1), oracle, tol, max_iter, first)
         used = found.weights > 0
         choices = choices_of(structure, found.vertices.view(*found.weights.shape, *scores.shape[1:])[used])
         point = found.point.view(scores.shape).clamp(0, 1)
@@ -137,14 +136,6 @@ class Algorithms(ABC):
         counts = torch.ones(len(scores), dtype=torch.int64, device=scores.device)
         choices = counts.new_full((len(scores), scores.shape[1 : -structure.group_dims].numel()), -1)
         return Projection(scores.clone(), choices, counts.double(), counts, counts.double() - 1, counts.bool())
-
-    def _checked_start(self, structure: Choices, start: Tensor, lengths: Tensor, positions: Tensor) -> Tensor:
-        """`start`, `(batch, size)` in float64; a structure is the best one for scores that prefer it."""
-        preferred = (2 * start.double().nan_to_num() - 1).masked_fill(~positions, -torch.inf)
-        same = (self.argmax(structure, preferred, lengths) == start).flatten(1).all(1)
-        if not same.all():
-            raise_invalid_start(int((~same).nonzero()[0]))
-        return start.double().flatten(1)
 
     def sparsemap_derivative(
         self, structure: Choices, direction: Tensor, lengths: Tensor, choices: Tensor, weights: Tensor, counts: Tensor

@@ -1,6 +1,8 @@
 """What a caller may hand over, and the sentence they get when it is something else."""
 
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -34,9 +36,37 @@ class Checked(NamedTuple):
         return self._replace(scores=self.scores.double())
 
 
+class WrongAt(ValueError):
+    """A value is wrong at one place of an argument, which `text` calls `{name}` and `{place}`.
+
+    Without a name, `text` is the message as it is: so torch raises errors of its workers and replicas anew.
+    """
+
+    def __init__(self, text: str, name: str = "", place: tuple[int, ...] = ()) -> None:
+        super().__init__(text, name, place)
+        self.text, self.name, self.place = text, name, place
+
+    def __str__(self) -> str:
+        return self.text.format(name=self.name, place=list(self.place)) if self.name else self.text
+
+
+@contextmanager
+def seen_as(change: Callable[[str, tuple[int, ...]], tuple[str, tuple[int, ...]]]) -> Iterator[None]:
+    """Within it, errors call an argument and a place as the caller does, to whom `change` leads from what they are here."""
+    try:
+        yield
+    except WrongAt as error:
+        raise WrongAt(error.text, *change(error.name, error.place)) from None
+
+
 def is_eager() -> bool:
     """Whether values can be looked at: a compiled graph must not depend on them."""
     return not torch.compiler.is_compiling()
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a sum over structures: scores that fit into float16 can have one that does not."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def describe(value: object) -> str:
@@ -99,6 +129,17 @@ def checked_values(scores: Tensor, positions: Tensor, name: str = "scores") -> T
     return scores.masked_fill(~in_reach(scores, positions), -torch.inf)
 
 
+def checked_input(structure: Any, scores: Tensor, lengths: Tensor | None, name: str = "scores") -> Checked:
+    """`scores` and `lengths` of right shapes and types (see `Structure.check_shapes`), their values checked, and the masks."""
+    longest = structure.longest(scores)
+    if lengths is not None and is_eager():
+        check_range(lengths, longest)
+    lengths = full_lengths(lengths, scores, longest)
+    positions = structure.positions(scores, lengths)
+    values = checked_values(scores, positions, name)
+    return Checked(values, lengths, positions, positions if values is scores else positions & ~values.isneginf())
+
+
 def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> None:
     """Raises where a score that counts is NaN or inf, or where one that is in reach is beyond `LARGEST_SCORE` in size."""
     exact = scores.detach().double()
@@ -106,20 +147,24 @@ def check_finite(scores: Tensor, positions: Tensor, name: str = "scores") -> Non
     if scores.numel() and not wrong.any():
         wrong = in_reach(scores, positions) & (exact < -LARGEST_SCORE)
     if wrong.any():
-        index = tuple(wrong.nonzero()[0].tolist())
-        raise ValueError(
-            f"`{name}` must be finite (and at most {LARGEST_SCORE:g} in size), or -inf for what is forbidden, but "
-            f"{name}{list(index)} is {scores[index].item()} ({int(wrong.sum())} such of {int(positions.sum())}). If a network "
-            "computed them, its training has diverged: lower the learning rate or clip the gradients."
+        place = tuple(wrong.nonzero()[0].tolist())
+        raise WrongAt(
+            f"`{{name}}` must be finite (and at most {LARGEST_SCORE:g} in size), or -inf for what is forbidden, but "
+            f"{{name}}{{place}} is {scores[place].item()} ({int(wrong.sum())} such of {int(positions.sum())}). If a network "
+            "computed them, its training has diverged: lower the learning rate or clip the gradients.",
+            name,
+            place,
         )
 
 
 def raise_no_structure(row: int, name: str = "scores") -> NoReturn:
     """Raises: `scores[row]` forbid all structures."""
-    raise ValueError(
-        f"`{name}` must leave a structure to choose in every row, but in {name}[{row}] each one has a part that is forbidden "
+    raise WrongAt(
+        "`{name}` must leave a structure to choose in every row, but in {name}{place} each one has a part that is forbidden "
         f"(by a score of -inf, or one that lies more than {OUT_OF_REACH:g} below the row's best). Allow more of them, or leave "
-        "the row out."
+        "the row out.",
+        name,
+        (row,),
     )
 
 
@@ -143,9 +188,11 @@ def check_range(lengths: Tensor, largest: int, name: str = "lengths") -> None:
     """Raises unless all `lengths (batch,)` lie between 0 and `largest`."""
     wrong = (lengths < 0) | (lengths > largest)
     if wrong.any():
-        index = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"`{name}` must lie between 0 and {largest}, the size of `scores`, but {name}[{index}] is {int(lengths[index])}."
+        row = int(wrong.nonzero()[0])
+        raise WrongAt(
+            f"`{{name}}` must lie between 0 and {largest}, the size of `scores`, but {{name}}{{place}} is {int(lengths[row])}.",
+            name,
+            (row,),
         )
 
 
@@ -163,16 +210,27 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_start(start: object, scores: Tensor) -> Tensor:
-    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `raise_invalid_start`."""
+    """`start` itself, if it is a tensor of the shape of `scores`. That it holds structures: see `checked_start`."""
     if not isinstance(start, Tensor) or start.shape != scores.shape:
         raise ValueError(f"`start` must be structures, a tensor of shape {tuple(scores.shape)}, got {describe(start)}.")
     return start
 
 
+def checked_start(start: Tensor, allowed: Tensor, argmax: Callable[[Tensor], Tensor]) -> Tensor:
+    """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
+    best = argmax(torch.where(start > 0.5, 1.0, -1.0).double())
+    same = ((best == start) & (allowed | (start == 0))).flatten(1).all(1)
+    if not same.all():
+        raise_invalid_start(int((~same).nonzero()[0]))
+    return start.double().flatten(1)
+
+
 def raise_invalid_start(row: int) -> NoReturn:
     """Raises: `start[row]` is not one of the structures."""
-    raise ValueError(
-        f"`start` must be structures that there are, but start[{row}] is none. Take what `argmax` or `sample` returns."
+    raise WrongAt(
+        "`{name}` must be structures that there are, but {name}{place} is none. Take what `argmax` or `sample` returns.",
+        "start",
+        (row,),
     )
 
 

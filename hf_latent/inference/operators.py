@@ -16,13 +16,14 @@ from torch import Tensor
 from hf_latent.inference import active_set
 from hf_latent.inference.algorithms import Algorithms, vertices_of
 from hf_latent.inference.checks import (
+    at_least_float32,
     check_count,
     check_lengths,
     check_like,
     check_range,
+    checked_input,
     checked_values,
     full_lengths,
-    in_reach,
     raise_no_structure,
 )
 
@@ -38,11 +39,6 @@ def reference_only() -> Iterator[None]:
         yield
     finally:
         _wanted.reference = before
-
-
-def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of a log-partition: scores that fit into float16 can have one that does not."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def by_way_of_the_cpu(operator: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,10 +108,10 @@ class Operators:
 
     def _operator(self, name: str, inputs: str, function: Callable[..., Any], fake: Any = None, outputs: str = "Tensor") -> Any:
         schema = f"({inputs}{self._schema_of_options}) -> {outputs}"
-        on_cpu = function
-        elsewhere = function if self.cpu is None else by_way_of_the_cpu(function)
-        operator = torch.library.custom_op(f"hf_latent::{self.name}_{name}", elsewhere, mutates_args=(), schema=schema)
-        operator.register_kernel("cpu")(on_cpu)
+        anywhere = function if self.cpu is None else by_way_of_the_cpu(function)
+        operator = torch.library.custom_op(f"hf_latent::{self.name}_{name}", anywhere, mutates_args=(), schema=schema)
+        if self.cpu is not None:
+            operator.register_kernel("cpu")(function)
         operator.register_fake(fake or self._fake_like_the_first)
         return operator
 
@@ -132,16 +128,12 @@ class Operators:
         algorithms = self._algorithms()
         if algorithms.checks_values:
             return algorithms, scores, lengths
-        longest = structure.longest(scores)
-        lengths = full_lengths(lengths, scores, longest)
-        check_range(lengths, longest)
-        positions = structure.positions(scores, lengths)
-        checked = checked_values(scores, positions, name)
-        if checked is not scores and not torch.equal(in_reach(checked, positions), positions):
-            missing = ~algorithms.has_structure(structure, checked, lengths)
+        scores, lengths, positions, allowed = checked_input(structure, scores, lengths, name)
+        if allowed is not positions and not torch.equal(allowed, positions):
+            missing = ~algorithms.has_structure(structure, scores, lengths)
             if missing.any():
                 raise_no_structure(int(missing.nonzero()[0]), name)
-        return algorithms, checked, lengths
+        return algorithms, scores, lengths
 
     def _argmax(self, scores: Tensor, lengths: Tensor | None, *options: Any) -> Tensor:
         structure = self.structure_of(*options)
@@ -174,10 +166,7 @@ class Operators:
     def _top_k(self, scores: Tensor, lengths: Tensor | None, k: int, *options: Any) -> tuple[Tensor, Tensor]:
         structure = self.structure_of(*options)
         check_count("k", k)
-        scores, lengths = shaped(structure, scores, lengths)
-        lengths = full_lengths(lengths, scores, structure.longest(scores))
-        check_range(lengths, structure.longest(scores))
-        scores = checked_values(scores, structure.positions(scores, lengths))
+        scores, lengths, *_ = checked_input(structure, *shaped(structure, scores, lengths))
         choices, values = self._algorithms().top_k(structure, scores, lengths, k)
         missing = values[:, 0].isneginf()
         if missing.any():
@@ -233,9 +222,8 @@ class Operators:
         structure = self.structure_of(*options)
         scores, lengths = shaped(structure, scores, lengths)
         check_like(targets, scores.shape, scores, "targets")
+        algorithms, scores, lengths = self._ready(structure, scores, lengths)
         positions = structure.positions(scores, full_lengths(lengths, scores, structure.longest(scores)))
-        if not (algorithms := self._algorithms()).checks_values:
-            algorithms, scores, lengths = self._ready(structure, scores, lengths)
         targets = checked_values(targets, positions, "targets")
         return algorithms.project_from_marginals(structure, targets, scores, lengths).to(targets.dtype)
 

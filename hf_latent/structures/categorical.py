@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 
-import entmax
 import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER, check_stopping
-from hf_latent.inference.checks import Checked, check_count, is_eager, raise_no_structure
+from hf_latent.inference.checks import Checked, at_least_float32, check_count, is_eager, raise_no_structure
 from hf_latent.structures.structure import Structure, TopK
 
 
 @dataclass(frozen=True)
-class Categorical(Structure):
+class Categorical(Structure, guarded=False):
     """One of k categories. Scores are `(batch, k)`; `lengths (batch,)`, where given, is the number of valid categories.
 
     A score of -inf forbids the category.
@@ -28,7 +27,7 @@ class Categorical(Structure):
         Those rows are all 0, so that nothing becomes NaN.
         """
         mask, empty = checked.allowed, (checked.lengths == 0)[:, None]
-        exact = checked.scores.to(torch.promote_types(checked.scores.dtype, torch.float32))
+        exact = checked.scores.to(at_least_float32(checked.scores.dtype))
         if mask is not checked.positions:
             missing = ~(mask.any(1) | empty[:, 0])
             if is_eager() and missing.any():
@@ -71,17 +70,14 @@ class Categorical(Structure):
         max_iter: int = MAX_ITER,
         start: Tensor | None = None,
     ) -> Tensor:
-        """sparsemax (Martins and Astudillo 2016), `(batch, k)`, by `entmax`; exact, whatever the tolerance."""
+        """sparsemax (Martins and Astudillo 2016), `(batch, k)`; exact, whatever the tolerance."""
         check_stopping(tol, max_iter, scores)
         checked = self.checked(scores, lengths)
         self._check_start(start, checked)
         masked, mask, _ = self._masked(checked)
         if not masked.numel():
             return masked.to(scores.dtype)
-        # A projection onto the simplex does not move when all scores do, and never gives weight to a score that is 1 below
-        # the best: so the range can be cut to where float32 sums are exact.
-        shifted = (masked - masked.amax(1, keepdim=True).detach()).clamp(min=-2.0)
-        return entmax.sparsemax(shifted, dim=1).masked_fill(~mask, 0.0).to(scores.dtype)
+        return _sparsemax(masked).masked_fill(~mask, 0.0).to(scores.dtype)
 
     def sample(
         self,
@@ -122,3 +118,17 @@ class Categorical(Structure):
     def enumerate(self, size: int) -> Tensor:
         """The `size` unit vectors, `(size, size)`; for size 0, the one empty choice."""
         return torch.eye(size) if size else torch.zeros(1, 0)
+
+
+def _sparsemax(scores: Tensor) -> Tensor:
+    """The projection of each row onto the simplex: above a threshold, how far; its gradient, that of the same threshold."""
+    # It does not move when all scores do, and never gives weight to a score that is 1 below the best: so the range can be cut
+    # to where float32 sums are exact.
+    shifted = (scores - scores.amax(1, keepdim=True).detach()).clamp(min=-2.0)
+    ordered = shifted.detach().sort(1, descending=True).values
+    places = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
+    thresholds = (ordered.cumsum(1) - 1) / places  # if as many have weight
+    last = (ordered > thresholds).sum(1, keepdim=True) - 1
+    support = shifted.detach() > thresholds.gather(1, last)
+    total = shifted.masked_fill(~support, 0.0).sum(1, keepdim=True)
+    return (shifted - (total - 1) / support.sum(1, keepdim=True)).clamp(min=0.0).masked_fill(~support, 0.0)

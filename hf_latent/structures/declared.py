@@ -15,7 +15,7 @@ from hf_latent.structures.structure import Structure, TopK
 Class = TypeVar("Class", bound="type[DeclaredStructure]")
 
 
-class DeclaredStructure(Structure):
+class DeclaredStructure(Structure, guarded=False):
     """A structure with one part in each group, such as the head of a word; `declare` gives it all operations.
 
     It says itself what shape its scores have (`check_shape`) and where they count (`positions`), and what `Structure` asks for:

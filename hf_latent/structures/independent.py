@@ -1,22 +1,24 @@
 """Independent choices from one structure that share one loss, such as a tree for each of two sentences."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hf_latent.inference.active_set import MAX_ITER
-from hf_latent.inference.checks import Checked, check_start
+from hf_latent.inference.checks import Checked, check_start, seen_as
 from hf_latent.structures.structure import Structure, TopK
 
 LARGEST_ENUMERATION = 300_000
 
 
 @dataclass(frozen=True)
-class Independent(Structure):
+class Independent(Structure, guarded=False):
     """Independent choices, each from the same structure: Z is the product of their sets.
 
     Scores are `(batch, choices, *event)`, `lengths (batch, choices)`. One example has one loss, however many choices it makes:
@@ -61,9 +63,15 @@ class Independent(Structure):
             lengths = lengths.flatten()
         return scores.flatten(0, 1), lengths
 
+    def _of_each(self, operation: Callable[..., Any], scores: Tensor, lengths: Tensor | None, *others: Any) -> Any:
+        """What an operation of the one structure makes of all choices; its errors name a row and a choice of it."""
+        flat = self._flat(scores, lengths)
+        with _choices_named(scores):
+            return operation(*flat, *others)
+
     def checked(self, scores: Tensor, lengths: Tensor | None = None) -> Checked:
         """`scores`, -inf where forbidden, `lengths (batch, choices)`, and masks; or an error that names what is wrong."""
-        flat = self.structure.checked(*self._flat(scores, lengths))
+        flat = self._of_each(self.structure.checked, scores, lengths)
         scores, *masks = (part.view(scores.shape) for part in (flat.scores, flat.positions, flat.allowed))
         return Checked(scores, flat.lengths.view(scores.shape[:2]), *masks)
 
@@ -81,21 +89,31 @@ class Independent(Structure):
 
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The best of each choice; no gradient."""
-        return self.structure.argmax(*self._flat(scores, lengths)).view(scores.shape)
+        return self._of_each(self.structure.argmax, scores, lengths).view(scores.shape)
 
     def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The sum of the choices' log-partitions, `(batch,)`."""
-        return self.structure.log_partition(*self._flat(scores, lengths)).view(scores.shape[:2]).sum(1)
+        return self._of_each(self.structure.log_partition, scores, lengths).view(scores.shape[:2]).sum(1)
 
     def _log_partition(self, checked: Checked) -> Tensor:
-        return self.structure._log_partition(_flat(checked)).view(checked.scores.shape[:2]).sum(1)
+        with _choices_named(checked.scores):
+            return self.structure._log_partition(_flat(checked)).view(checked.scores.shape[:2]).sum(1)
 
     def _marginals(self, checked: Checked) -> Tensor:
-        return self.structure._marginals(_flat(checked)).view(checked.scores.shape)
+        with _choices_named(checked.scores):
+            return self.structure._marginals(_flat(checked)).view(checked.scores.shape)
+
+    def _check_start(self, start: object, checked: Checked) -> Tensor | None:
+        if start is None:
+            return None
+        choices = check_start(start, checked.scores).flatten(0, 1)
+        with _choices_named(checked.scores):
+            found = self.structure._check_start(choices, _flat(checked))
+        return None if found is None else found.reshape(len(checked.scores), -1)
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The marginals of each choice."""
-        return self.structure.marginals(*self._flat(scores, lengths)).view(scores.shape)
+        return self._of_each(self.structure.marginals, scores, lengths).view(scores.shape)
 
     def sparsemap(
         self,
@@ -106,20 +124,22 @@ class Independent(Structure):
         start: Tensor | None = None,
     ) -> Tensor:
         """The projection of each choice: that onto a product is the product of projections."""
-        flat, lengths = self._flat(scores, lengths)
         if start is not None:
             start = check_start(start, scores).flatten(0, 1)
-        return self.structure.sparsemap(flat, lengths, tol, max_iter, start).view(scores.shape)
+        return self._of_each(self.structure.sparsemap, scores, lengths, tol, max_iter, start).view(scores.shape)
 
     def project_from(self, targets: Tensor, start: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of each choice's target; no gradient."""
         flat, lengths = self._flat(targets, lengths)
-        return self.structure.project_from(flat, check_start(start, targets).flatten(0, 1), lengths).view(targets.shape)
+        start = check_start(start, targets).flatten(0, 1)
+        with _choices_named(targets):
+            return self.structure.project_from(flat, start, lengths).view(targets.shape)
 
     def project_from_marginals(self, targets: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The projection of each choice's target; no gradient."""
         flat, lengths = self._flat(scores, lengths)
-        return self.structure.project_from_marginals(targets.flatten(0, 1), flat, lengths).view(scores.shape)
+        with _choices_named(scores):
+            return self.structure.project_from_marginals(targets.flatten(0, 1), flat, lengths).view(scores.shape)
 
     def sample(
         self,
@@ -129,12 +149,12 @@ class Independent(Structure):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Independent draws for each choice, `(num_samples, batch, choices, *event)`; no gradient."""
-        flat, lengths = self._flat(scores, lengths)
-        return self.structure.sample(flat, lengths, num_samples, generator).view(num_samples, *scores.shape)
+        drawn = self._of_each(self.structure.sample, scores, lengths, num_samples, generator)
+        return drawn.view(num_samples, *scores.shape)
 
     def top_k(self, scores: Tensor, lengths: Tensor | None = None, k: int = 1) -> TopK:
         """The k best combinations, from the k best of each choice; no gradient."""
-        structures, values = self.structure.top_k(*self._flat(scores, lengths), k)
+        structures, values = self._of_each(self.structure.top_k, scores, lengths, k)
         batch, choices = scores.shape[:2]
         if not batch:
             return TopK(scores.detach().new_zeros(0, k, *scores.shape[1:]), values.new_zeros(0, k))
@@ -161,7 +181,8 @@ class Independent(Structure):
 
     def enumerate_rows(self, scores: Tensor, lengths: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """For each row: its number, all combinations in the shape of `scores[row]`, and the score of each."""
-        flat = [(vertices, values) for _, vertices, values in self.structure.enumerate_rows(*self._flat(scores, lengths))]
+        rows = self._of_each(lambda *all: list(self.structure.enumerate_rows(*all)), scores, lengths)
+        flat = [(vertices, values) for _, vertices, values in rows]
         choices = scores.shape[1]
         for row in range(scores.shape[0]):
             own = flat[row * choices : (row + 1) * choices]
@@ -179,3 +200,9 @@ class Independent(Structure):
 def _flat(checked: Checked) -> Checked:
     """The choices as rows of one batch."""
     return Checked(*(part.flatten(0, 1) for part in checked))
+
+
+def _choices_named(scores: Tensor) -> AbstractContextManager[None]:
+    """Within it, errors about a choice name its row and its place there, not its place among all rows."""
+    choices = scores.shape[1]
+    return seen_as(lambda name, place: (name, (*divmod(place[0], choices), *place[1:])))

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,19 +11,20 @@ from torch import Tensor
 from hf_latent.inference import active_set
 from hf_latent.inference.checks import (
     Checked,
+    at_least_float32,
     check_count,
     check_floating,
     check_lengths,
-    check_range,
     check_start,
-    checked_values,
+    checked_input,
+    checked_start,
     describe,
-    full_lengths,
     in_reach,
     is_eager,
-    raise_invalid_start,
     raise_no_structure,
+    seen_as,
 )
+from hf_latent.inference.guards import guarded_argmax, guarded_log_partition
 
 
 class TopK(NamedTuple):
@@ -47,10 +48,10 @@ class Structure(ABC):
     more below the best of its row (`finfo.min`, say), forbids the part: Z is without the structures that have it, in every
     operation. A row with no structure left is an error.
 
-    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `positions` where lengths do not
-    count along dimension 1 of the scores; all other operations follow from them
-    (override those for which you know something faster). Every estimator then works on it.
-    `hf_latent.testing.check_structure` tells whether it is right.
+    Writing one of your own takes `argmax`, `log_partition` and `enumerate`, and `positions` where lengths do not count along
+    dimension 1 of the scores; all other operations follow from them (override those for which you know something faster). Every
+    estimator then works on it. `hf_latent.testing.check_structure` tells whether it is right. Around your `argmax` and
+    `log_partition` is put what all need: sums in float32 at least, and an error where a row has no structure.
 
     Attributes:
         event_dims: the number of dimensions of one choice.
@@ -60,6 +61,13 @@ class Structure(ABC):
 
     event_dims: ClassVar[int] = 1
     group_dims: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, guarded: bool = True, **options: Any) -> None:
+        """`guarded=False` is for those whose operations see to all of this themselves."""
+        super().__init_subclass__(**options)
+        for name, guard in (("argmax", guarded_argmax), ("log_partition", guarded_log_partition)):
+            if guarded and name in vars(cls):
+                setattr(cls, name, guard(vars(cls)[name]))
 
     @abstractmethod
     def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -79,13 +87,7 @@ class Structure(ABC):
 
     def checked(self, scores: Tensor, lengths: Tensor | None = None) -> Checked:
         """The same, with the masks: whoever is called first calls this, once, and hands it on."""
-        scores, lengths = self.check_shapes(scores, lengths)
-        if lengths is not None and is_eager():
-            check_range(lengths, self.longest(scores))
-        lengths = full_lengths(lengths, scores, self.longest(scores))
-        positions = self.positions(scores, lengths)
-        values = checked_values(scores, positions)
-        return Checked(values, lengths, positions, positions if values is scores else positions & ~values.isneginf())
+        return checked_input(self, *self.check_shapes(scores, lengths))
 
     def check_shapes(self, scores: object, lengths: object = None) -> tuple[Tensor, Tensor | None]:
         """`scores` and int64 `lengths` (or None) of right types and shapes; their values are not looked at."""
@@ -120,9 +122,9 @@ class Structure(ABC):
         # Inference mode has no gradients, but this one is a means, not an end.
         is_inference = is_eager() and torch.is_inference_mode_enabled()
         with torch.inference_mode(False) if is_inference else nullcontext(), torch.enable_grad():
-            exact = torch.promote_types(scores.dtype, torch.float32)  # in which a sum of exponentials has room
+            exact = at_least_float32(scores.dtype)  # in which a sum of exponentials has room
             tracked = scores.to(exact) if differentiable else scores.detach().to(exact, copy=True).requires_grad_()
-            total = self._finite(self.log_partition(tracked, lengths)).sum()
+            total = self.log_partition(tracked, lengths).sum()
             if not total.requires_grad:  # nothing that counts, such as chains of one word
                 return torch.zeros_like(scores)
             (gradient,) = torch.autograd.grad(total, tracked, create_graph=differentiable)
@@ -132,21 +134,15 @@ class Structure(ABC):
                 "use `torch.logsumexp`, which has, in place of `torch.logaddexp` and of `log` of a sum, or fill in a large "
                 "negative number for what `mask` leaves out."
             )
-        return gradient.to(scores.dtype)
+        return _bounded(gradient, below=0.0, above=1.0).to(scores.dtype)
 
     def _log_partition(self, checked: Checked) -> Tensor:
         """`log_partition` of what has been checked; overridden where that saves something."""
-        return self._finite(self.log_partition(checked.scores, checked.lengths))
+        return self.log_partition(checked.scores, checked.lengths)
 
     def _marginals(self, checked: Checked) -> Tensor:
         """`marginals` of what has been checked; overridden where that saves something."""
         return self.marginals(checked.scores, checked.lengths)
-
-    def _finite(self, log_partition: Tensor) -> Tensor:
-        """The log-partition; raises where a row has no structure, whose log-partition is -inf."""
-        if is_eager() and log_partition.isneginf().any():
-            raise_no_structure(int(log_partition.isneginf().nonzero()[0]))
-        return log_partition
 
     def sparsemap(
         self,
@@ -211,15 +207,11 @@ class Structure(ABC):
         return self.project_from(targets, self.argmax(scores, lengths), lengths)
 
     def _check_start(self, start: object, checked: Checked) -> Tensor | None:
-        """`start` in float64, `(batch, size)`, if it is one structure in each row: the best one for scores that prefer it."""
+        """`start` in float64, `(batch, size)`, if it is one structure in each row."""
         if start is None:
             return None
-        start = check_start(start, checked.scores).detach().double()
-        best = self.argmax(2 * start.nan_to_num() - 1, checked.lengths)
-        same = ((best == start) & (checked.allowed | (start == 0))).flatten(1).all(1)
-        if not same.all():
-            raise_invalid_start(int((~same).nonzero()[0]))
-        return start.flatten(1)
+        start = check_start(start, checked.scores).detach()
+        return checked_start(start, checked.allowed, lambda own: self.argmax(own, checked.lengths))
 
     def _projection(
         self, scores: Tensor, lengths: Tensor | None, tol: float | None, max_iter: int, start: Tensor | None
@@ -257,7 +249,7 @@ class Structure(ABC):
         check_count("k", k)
         result = TopK(
             scores.detach().new_zeros(scores.shape[0], k, *scores.shape[1:]),
-            scores.detach().new_full((scores.shape[0], k), -torch.inf, dtype=torch.promote_types(scores.dtype, torch.float32)),
+            scores.detach().new_full((scores.shape[0], k), -torch.inf, dtype=at_least_float32(scores.dtype)),
         )
         for row, vertices, values in self.enumerate_rows(scores, lengths):
             best = values.topk(min(k, len(values)))
@@ -282,7 +274,7 @@ class Structure(ABC):
         """-Σ_z p(z) log p(z) = log_partition - s·marginals, `(batch,)`, in nats. Differentiable."""
         checked = self.checked(scores, lengths).double()
         value = self._log_partition(checked) - self._score(self._marginals(checked), checked)
-        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def cross_entropy(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """-Σ_z p(z) log q(z), `(batch,)`, in nats, for p of `scores` and q of the scores `other`. Differentiable in both.
@@ -290,25 +282,29 @@ class Structure(ABC):
         inf where q forbids what p does not, as with `kl_divergence`.
         """
         ours, theirs = self._both(scores, other, lengths)
-        value = self._log_partition(theirs) - self._score(self._marginals(ours), theirs)
-        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        with seen_as(_other):
+            value = self._log_partition(theirs)
+        value = value - self._score(self._marginals(ours), theirs)
+        return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def kl_divergence(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
         """KL(p‖q) = Σ_z p(z) log(p(z) / q(z)), `(batch,)`, in nats, for p of `scores`, q of `other`. Differentiable in both."""
         ours, theirs = self._both(scores, other, lengths)
         marginals = self._marginals(ours)
-        value = self._log_partition(theirs) - self._log_partition(ours)
-        value = value + self._score(marginals, ours) - self._score(marginals, theirs)
-        return _bounded(value, below=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        with seen_as(_other):
+            value = self._log_partition(theirs)
+        value = value - self._log_partition(ours) + self._score(marginals, ours) - self._score(marginals, theirs)
+        return _bounded(value, below=0.0).to(at_least_float32(scores.dtype))
 
     def _both(self, scores: Tensor, other: Tensor, lengths: Tensor | None) -> tuple[Checked, Checked]:
         checked = self.checked(scores, lengths).double()
         if not isinstance(other, Tensor) or other.shape != scores.shape:
             raise ValueError(f"`other` must have the shape of `scores`, {tuple(scores.shape)}, got {describe(other)}.")
         try:
-            return checked, self.checked(other, lengths).double()
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace("`scores`", "`other`").replace("but scores[", "but other[")) from None
+            with seen_as(_other):
+                return checked, self.checked(other, lengths).double()
+        except TypeError as error:
+            raise TypeError(str(error).replace("`scores`", "`other`")) from None
 
     def log_prob(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """log p(z) = s·z - log_partition, `(batch,)`, for `z` in Z of the shape of `scores`. Differentiable in `scores`.
@@ -319,7 +315,7 @@ class Structure(ABC):
         """
         checked = self.checked(scores, lengths).double()
         value = self._score(z, checked) - self._log_partition(checked)
-        return _bounded(value, above=0.0).to(torch.promote_types(scores.dtype, torch.float32))
+        return _bounded(value, above=0.0).to(at_least_float32(scores.dtype))
 
     def score(self, z: Tensor, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """s·z, `(batch,)`, over what counts of each row; -inf where z has some of a forbidden part. Differentiable.
@@ -335,13 +331,18 @@ class Structure(ABC):
                 f"`z` must have the shape of `scores`, {tuple(scores.shape)}, or one dimension more in front, got "
                 f"{tuple(z.shape)}."
             )
-        exact = torch.promote_types(scores.dtype, torch.float32)
+        exact = at_least_float32(scores.dtype)
         product = scores.to(exact).masked_fill(~allowed, 0.0) * z.to(exact).masked_fill(~allowed, 0.0)
         value = product.sum(tuple(range(-self.event_dims, 0)))
         if allowed is checked.positions:
             return value
         forbidden = (z.detach() > 0) & checked.positions & ~allowed
         return value.masked_fill(forbidden.flatten(-self.event_dims).any(-1), -torch.inf)
+
+
+def _other(name: str, place: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """How an error calls the scores of the other distribution."""
+    return "other" if name == "scores" else name, place
 
 
 def _bounded(value: Tensor, below: float | None = None, above: float | None = None) -> Tensor:

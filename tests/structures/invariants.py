@@ -148,7 +148,7 @@ class Invariants(Suite):
         assert (log_prob <= 0).all()
         for point in coarse.values():
             assert point.dtype == dtype
-            assert ((point >= 0) & (point <= (1.05 if self.coarse else 1))).all()
+            assert ((point >= 0) & (point <= 1)).all()
         for row, own in enumerate(rows):
             values = (own * exact[row]).flatten(1).sum(1)
             assert is_among(best[row], own)

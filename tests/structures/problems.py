@@ -4,8 +4,7 @@ All structures are taken from `enumerate_rows`, which `test_all_structures_are_t
 and to its known count. What is computed from them here is plain linear algebra, none of the library's code.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -159,9 +158,7 @@ class Suite:
             structures so short, among them. Of `Independent`, a list of lists.
         compiles: the operations that `torch.compile` takes in one graph.
         without_values: the operations that work on the device `meta` and under fake tensors.
-        silent: the operations that do not say so themselves where a row has no structure left.
-        coarse: whether the log-partition of scores in half precision is in half precision itself.
-        known_faults: tests that fail, by a pattern of their names, and why.
+        choices: whether a row has several, of which an error names one.
         far: how far from 0 float32 scores may lie while entropy and log-probability stay as they are.
     """
 
@@ -169,9 +166,7 @@ class Suite:
     lengths: Sequence[int] | Sequence[Sequence[int]]
     compiles: Sequence[str] = OPERATIONS
     without_values: Sequence[str] = ()
-    silent: Sequence[str] = ()
-    coarse: bool = False
-    known_faults: Mapping[str, str] = {}
+    choices: bool = False
     far: float = 2.0**20
 
     def event(self, longest: int) -> tuple[int, ...]:
@@ -189,14 +184,12 @@ class Suite:
     def shape(self, batch: int, longest: int) -> tuple[int, ...]:
         return batch, *self.event(longest)
 
+    def row(self, row: int, entry: Sequence[int]) -> str:
+        """How an error names the row, or the choice in it, that has this entry; a pattern."""
+        return rf"\[{row}, {entry[0]}\]" if self.choices else rf"\[{row}\]"
+
     def corner(self, length: Any) -> tuple[slice, ...]:
         return tuple(slice(size) for size in self.event(int(torch.as_tensor(length).max())))
-
-    @pytest.fixture(autouse=True)
-    def expect_known_faults(self, request) -> None:
-        for pattern, reason in self.known_faults.items():
-            if re.fullmatch(pattern, request.node.name):
-                request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
     @pytest.fixture(params=LOW)
     def problem(self, request) -> Problem:

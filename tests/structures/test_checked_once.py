@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from hf_latent import Categorical, DependencyTree, Independent, LinearChain
-from hf_latent.inference import operators
-from hf_latent.structures import structure as contract
+from hf_latent.inference import checks, operators
 
 STRUCTURES = {
     "categorical": (Categorical(), (3, 4), torch.tensor([4, 2, 0])),
@@ -40,8 +39,7 @@ def test_values_are_looked_at_once_and_masks_made_once(which, name, forbidden, m
 
     inner = type(structure.structure if isinstance(structure, Independent) else structure)
     monkeypatch.setattr(inner, "positions", counting("masks", inner.positions))
-    for module in (contract, operators):
-        monkeypatch.setattr(module, "checked_values", counting("values", module.checked_values))
+    monkeypatch.setattr(checks, "checked_values", counting("values", checks.checked_values))
     arguments = {
         "score": (sample, scores),
         "log_prob": (sample, scores),
@@ -57,8 +55,8 @@ def test_values_are_looked_at_once_and_masks_made_once(which, name, forbidden, m
 def test_a_reference_is_given_checked_values_once(structure, monkeypatch):
     scores = torch.randn(2, 4, 5) if isinstance(structure, DependencyTree) else torch.randn(2, 4, 3, 3)
     counts: Counter[str] = Counter()
-    checked_values = operators.checked_values
-    monkeypatch.setattr(operators, "checked_values", lambda *all: (counts.update(["values"]), checked_values(*all))[1])
+    checked_values = checks.checked_values
+    monkeypatch.setattr(checks, "checked_values", lambda *all: (counts.update(["values"]), checked_values(*all))[1])
     with operators.reference_only():
         for name in ("argmax", "log_partition", "marginals", "sample", "sparsemap", "top_k"):
             counts.clear()

@@ -4,23 +4,22 @@ import sys
 from math import comb
 from pathlib import Path
 
+import pytest
+import torch
+
+from hf_latent import Independent
 from structures.conformance import StructureConformance
 from structures.test_check_structure import Pair
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from custom_structure import Subset
 
-# What is inherited from `Structure`, and is not right yet.
-FAULTS = {
-    r"test_scores_of_any_size\[1e\+20-torch.float16\]": "the log-partition overflows in half precision",
-}
-
 
 class TestSubset(StructureConformance):
     structure = Subset()
     lengths = [4, 3, 2, 1, 0, 4]
     compiles = ("argmax", "log_partition", "log_prob")
-    coarse, far, known_faults = True, 2.0**10, FAULTS
+    far = 2.0**10
 
     def event(self, longest):
         return (longest,)
@@ -36,8 +35,7 @@ class TestPair(StructureConformance):
     structure = Pair()
     lengths = [5, 3, 2, 4]
     compiles = ()
-    silent = ("argmax", "log_partition")
-    coarse, far, known_faults = True, 2.0**10, FAULTS
+    far = 2.0**10
 
     def event(self, longest):
         return (longest,)
@@ -47,3 +45,11 @@ class TestPair(StructureConformance):
 
     def count(self, length):
         return comb(length, 2)
+
+
+def test_a_row_without_a_structure_is_named_by_its_choice():
+    scores = torch.zeros(2, 2, 4)
+    scores[1, 0, 1:] = -torch.inf  # one item is left, of two that are wanted
+    for name in ("argmax", "log_partition", "marginals", "sparsemap"):
+        with pytest.raises(ValueError, match=r"structure to choose in every row, but in scores\[1, 0\] each"):
+            getattr(Independent(Pair()), name)(scores)

@@ -5,17 +5,13 @@ from structures.conformance import StructureConformance
 from structures.test_categorical import CategoricalConformance
 from structures.test_dependency_tree import TreeConformance
 
-FAULTS = {
-    r"test_a_row_without_a_structure_is_named.*": "the row that is named is that of the choice, counted through the batch",
-    r"test_scores_that_are_not_finite_are_named.*": "the place that is named is that in (batch · choices, *event)",
-}
-
 
 class IndependentConformance(StructureConformance):
     """Two choices in a row, each as the class `single` has it."""
 
     lengths = [[3, 2], [1, 3], [0, 2], [0, 0], [1, 2]]
     single: type[StructureConformance]
+    choices = True
     # The entropies are those of `Structure`, which each single structure compiles.
     compiles = ("argmax", "marginals", "sparsemap", "log_partition", "log_prob", "sample", "top_k")
 
@@ -40,11 +36,10 @@ class IndependentConformance(StructureConformance):
 
 class TestCategories(IndependentConformance):
     structure, single = Independent(Categorical()), CategoricalConformance
-    known_faults = {**FAULTS, **CategoricalConformance.known_faults}
 
 
 class TestProjectiveTrees(IndependentConformance):
-    structure, single, known_faults = Independent(DependencyTree()), TreeConformance, FAULTS
+    structure, single = Independent(DependencyTree()), TreeConformance
     without_values = TreeConformance.without_values
 
 
