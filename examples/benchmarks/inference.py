@@ -56,110 +56,132 @@ class Task(NamedTuple):
     systems: dict[str, Callable[[], Any]]
 
 
+class Inputs:
+    """The same scores `(batch, n, n + 1)` in the layout that each system takes, and weights for gradients."""
+
+    def __init__(self, scores: Tensor) -> None:
+        batch, n = scores.shape[:2]
+        self.scores, self.leaf = scores, scores.clone().requires_grad_()
+        self.lengths = torch.full((batch,), n)
+        self.weights = torch.randn(batch, n, n + 1)
+        # torch-struct fails on scores that need no gradient.
+        self.struct = conversions.to_torch_struct(scores).requires_grad_()
+        self.struct_weights = conversions.to_torch_struct(self.weights)
+        self.supar, self.supar_leaf = conversions.to_supar(scores), conversions.to_supar(scores).requires_grad_()
+        self.supar_weights = conversions.to_supar(self.weights)
+        self.flat, self.sizes = self.supar.flatten().tolist(), [n + 1] * batch  # a conversion that is not counted
+
+
+def gradient(value: Tensor, weight: Tensor, leaf: Tensor) -> Tensor:
+    """Of the weighted sum of `value`."""
+    return torch.autograd.grad((value * weight).sum(), leaf)[0]
+
+
 def tasks(scores: Tensor) -> list[Task]:
-    """All operations on these scores `(batch, n, n + 1)`, in the layout that each system takes."""
-    batch, n = scores.shape[:2]
-    lengths = torch.full((batch,), n)
-    weights = torch.randn(batch, n, n + 1)
-    leaf = scores.clone().requires_grad_()
-    # torch-struct fails on scores that need no gradient.
-    struct = conversions.to_torch_struct(scores).requires_grad_()
-    struct_weights = conversions.to_torch_struct(weights)
-    supar, supar_leaf = conversions.to_supar(scores), conversions.to_supar(scores).requires_grad_()
-    supar_weights = conversions.to_supar(weights)
-    flat, sizes = supar.flatten().tolist(), [n + 1] * batch  # its conversion from a tensor is not counted
+    """All operations on these scores."""
+    inputs = Inputs(scores)
+    return [task for projective in (True, False) for task in [*argmaxes(inputs, projective), *sums(inputs, projective)]]
 
-    def gradient(value: Tensor, weight: Tensor, leaf: Tensor) -> Tensor:
-        return torch.autograd.grad((value * weight).sum(), leaf)[0]
 
-    def of_struct(kind: type) -> Any:
-        return kind(struct, lengths, multiroot=True)
+def task_of(operation: str, projective: bool, ours: Callable, backward: bool = False, **peers: Callable) -> Task:
+    """One operation, for the peers that are installed."""
+    theirs = {name.replace("_", "-"): call for name, call in peers.items()}
+    there = {name: call for name, call in theirs.items() if PEERS[name]}
+    return Task(operation, "projective" if projective else "non-projective", backward, {OURS: ours, **there})
 
-    def of_supar(kind: type, leaf: Tensor = supar, multiroot: bool = True) -> Any:
-        return kind(leaf, lengths, multiroot=multiroot)
 
-    found = []
-    for projective in (True, False):
-        tree, single = DependencyTree(projective), DependencyTree(projective, single_root=True)
-        struct_kind = PEERS["torch-struct"] and getattr(
-            PEERS["torch-struct"], "DependencyCRF" if projective else "NonProjectiveDependencyCRF"
-        )
-        supar_kind = PEERS["SuPar"] and getattr(PEERS["SuPar"], "DependencyCRF" if projective else "MatrixTree")
-        name = "projective" if projective else "non-projective"
+def struct_of(inputs: Inputs, projective: bool) -> Any:
+    """torch-struct's distribution."""
+    name = "DependencyCRF" if projective else "NonProjectiveDependencyCRF"
+    return getattr(PEERS["torch-struct"], name)(inputs.struct, inputs.lengths, multiroot=True)
 
-        def add(operation: str, ours: Callable, backward: bool = False, name: str = name, **peers: Callable) -> None:
-            there = {peer.replace("_", "-"): call for peer, call in peers.items() if PEERS[peer.replace("_", "-")]}
-            systems = {OURS: ours, **there}
-            found.append(Task(operation, name, backward, systems))
 
-        # The loop's variables are bound here, as they are now.
-        def struct_of(kind: type = struct_kind) -> Any:
-            return of_struct(kind)
+def supar_of(inputs: Inputs, projective: bool, leaf: bool = False, multiroot: bool = True) -> Any:
+    """SuPar's distribution."""
+    kind = getattr(PEERS["SuPar"], "DependencyCRF" if projective else "MatrixTree")
+    return kind(inputs.supar_leaf if leaf else inputs.supar, inputs.lengths, multiroot=multiroot)
 
-        def supar_of(leaf: Tensor = supar, multiroot: bool = True, kind: type = supar_kind) -> Any:
-            return of_supar(kind, leaf, multiroot)
 
-        if projective:
-            add(
-                "argmax",
-                lambda tree=tree: tree.argmax(scores),
-                torch_struct=lambda of=struct_of: of().argmax,
-                SuPar=lambda of=supar_of: of().argmax,
-            )
-            add(
-                "argmax, single root",
-                lambda tree=single: tree.argmax(scores),
-                SuPar=lambda of=supar_of: of(multiroot=False).argmax,
-                ltp_extension=lambda: PEERS["ltp-extension"].eisner(flat, sizes, False),
-            )
-        else:
-            add("argmax", lambda tree=tree: tree.argmax(scores), SuPar=lambda of=supar_of: of().argmax)
-            add(
-                "argmax, single root",
-                lambda tree=single: tree.argmax(scores),
-                SuPar=lambda of=supar_of: of(multiroot=False).argmax,
-            )
-        add(
+def argmaxes(inputs: Inputs, projective: bool) -> list[Task]:
+    """Best trees, several of them, and projections, which are made of them."""
+    tree, single = DependencyTree(projective), DependencyTree(projective, single_root=True)
+    scores, leaf = inputs.scores, inputs.leaf
+    only_projective: dict[str, Callable] = {}
+    only_single: dict[str, Callable] = {}
+    if projective:
+        only_projective = {"torch_struct": lambda: struct_of(inputs, True).argmax}
+        only_single = {"ltp_extension": lambda: PEERS["ltp-extension"].eisner(inputs.flat, inputs.sizes, False)}
+    return [
+        task_of(
+            "argmax",
+            projective,
+            lambda: tree.argmax(scores),
+            **only_projective,
+            SuPar=lambda: supar_of(inputs, projective).argmax,
+        ),
+        task_of(
+            "argmax, single root",
+            projective,
+            lambda: single.argmax(scores),
+            SuPar=lambda: supar_of(inputs, projective, multiroot=False).argmax,
+            **only_single,
+        ),
+        task_of(
+            "5 best", projective, lambda: tree.top_k(scores, k=5), torch_struct=lambda: struct_of(inputs, projective).topk(5)
+        ),
+        task_of("SparseMAP", projective, lambda: tree.sparsemap(scores)),
+        task_of("SparseMAP", projective, lambda: gradient(tree.sparsemap(leaf), inputs.weights, leaf), backward=True),
+    ]
+
+
+def sums(inputs: Inputs, projective: bool) -> list[Task]:
+    """Log-partitions, and what follows from them."""
+    tree, scores, leaf = DependencyTree(projective), inputs.scores, inputs.leaf
+    return [
+        task_of(
             "log-partition",
-            lambda tree=tree: tree.log_partition(scores),
-            torch_struct=lambda of=struct_of: of().partition,
-            SuPar=lambda of=supar_of: of().log_partition,
-        )
-        add(
+            projective,
+            lambda: tree.log_partition(scores),
+            torch_struct=lambda: struct_of(inputs, projective).partition,
+            SuPar=lambda: supar_of(inputs, projective).log_partition,
+        ),
+        task_of(
             "log-partition",
-            lambda tree=tree: torch.autograd.grad(tree.log_partition(leaf).sum(), leaf),
+            projective,
+            lambda: torch.autograd.grad(tree.log_partition(leaf).sum(), leaf),
             backward=True,
-            torch_struct=lambda of=struct_of: torch.autograd.grad(of().partition.sum(), struct),
-            SuPar=lambda of=supar_of: torch.autograd.grad(of(supar_leaf).log_partition.sum(), supar_leaf),
-        )
-        add(
+            torch_struct=lambda: torch.autograd.grad(struct_of(inputs, projective).partition.sum(), inputs.struct),
+            SuPar=lambda: torch.autograd.grad(supar_of(inputs, projective, leaf=True).log_partition.sum(), inputs.supar_leaf),
+        ),
+        task_of(
             "marginals",
-            lambda tree=tree: tree.marginals(scores),
-            torch_struct=lambda of=struct_of: of().marginals,
-            SuPar=lambda of=supar_of: of().marginals,
-        )
-        add(
+            projective,
+            lambda: tree.marginals(scores),
+            torch_struct=lambda: struct_of(inputs, projective).marginals,
+            SuPar=lambda: supar_of(inputs, projective).marginals,
+        ),
+        task_of(
             "marginals",
-            lambda tree=tree: gradient(tree.marginals(leaf), weights, leaf),
+            projective,
+            lambda: gradient(tree.marginals(leaf), inputs.weights, leaf),
             backward=True,
-            torch_struct=lambda of=struct_of: gradient(of().marginals, struct_weights, struct),
-            SuPar=lambda of=supar_of: gradient(of(supar_leaf).marginals, supar_weights, supar_leaf),
-        )
-        add(
+            torch_struct=lambda: gradient(struct_of(inputs, projective).marginals, inputs.struct_weights, inputs.struct),
+            SuPar=lambda: gradient(supar_of(inputs, projective, leaf=True).marginals, inputs.supar_weights, inputs.supar_leaf),
+        ),
+        task_of(
             "entropy",
-            lambda tree=tree: tree.entropy(scores),
-            torch_struct=lambda of=struct_of: of().entropy,
-            SuPar=lambda of=supar_of: of().entropy,
-        )
-        add("sample", lambda tree=tree: tree.sample(scores), torch_struct=lambda of=struct_of: of().sample((1,)))
-        add(
-            "5 best",
-            lambda tree=tree: tree.top_k(scores, k=5),
-            torch_struct=lambda of=struct_of: of().topk(5),
-        )
-        add("SparseMAP", lambda tree=tree: tree.sparsemap(scores))
-        add("SparseMAP", lambda tree=tree: gradient(tree.sparsemap(leaf), weights, leaf), backward=True)
-    return found
+            projective,
+            lambda: tree.entropy(scores),
+            torch_struct=lambda: struct_of(inputs, projective).entropy,
+            SuPar=lambda: supar_of(inputs, projective).entropy,
+        ),
+        task_of(
+            "sample",
+            projective,
+            lambda: tree.sample(scores),
+            torch_struct=lambda: struct_of(inputs, projective).sample((1,)),
+        ),
+    ]
 
 
 def measure(task: Task, seconds: float) -> dict[str, float | str]:

@@ -28,9 +28,6 @@ from hf_latent.estimators.estimator import (
 from hf_latent.estimators.functional import spigot, ste_identity
 from hf_latent.estimators.task_losses import losses_of, needs_task_loss, task_loss_gradient
 from hf_latent.inference.checks import check_choice, check_count, check_positive
-from hf_latent.moved import with_old_names
-
-with_old_names(__name__)
 
 __all__ = [
     "DEFAULT_ESTIMATOR",

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from hf_latent.moved import with_old_names
 from hf_latent.structures import Structure
 
 TaskLoss = Callable[[Tensor], Tensor]
@@ -160,6 +159,3 @@ def surrogate_loss(loss: Tensor) -> Tensor:
 def with_gradient_of(soft: Tensor, hard: Tensor) -> Tensor:
     """The value of `hard`, to the last bit, with the gradient of `soft`."""
     return hard.detach() + (soft - soft.detach())
-
-
-with_old_names(__name__)

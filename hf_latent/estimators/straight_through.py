@@ -7,7 +7,6 @@ from torch import Tensor
 
 from hf_latent.estimators.estimator import Estimator, Latent, TaskLoss, no_loss, register_estimator, with_gradient_of
 from hf_latent.inference.checks import check_positive
-from hf_latent.moved import with_old_names
 from hf_latent.structures import Categorical, Structure
 
 # The least standard deviation that a group's scores are divided by: nearly equal ones multiply the gradient by at most ten.
@@ -97,6 +96,3 @@ class ReinMax(Estimator):
         log_mixed = mixed.clamp(min=torch.finfo(exact.dtype).tiny).log().masked_fill(~mask, -torch.inf)
         smooth = structure.marginals(log_mixed + (exact - exact.detach()).masked_fill(~mask, 0.0), lengths)
         return Latent(with_gradient_of(2 * smooth - probabilities / 2, sample).to(scores.dtype), no_loss(scores))
-
-
-with_old_names(__name__)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from hf_latent.estimators.estimator import TaskLoss
 from hf_latent.inference.checks import is_eager
-from hf_latent.moved import with_old_names
 
 # For users of a Trainer, some of whose options take the labels away before the model sees them.
 HINT = (
@@ -100,6 +99,3 @@ def _checked(losses: object, value: Tensor) -> Tensor:
             'Compute the loss with `reduction="none"`.'
         )
     return losses
-
-
-with_old_names(__name__)

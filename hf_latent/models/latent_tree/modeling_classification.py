@@ -16,7 +16,6 @@ from hf_latent.models.latent_tree.given_words import check_heads, check_token_la
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
 from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel
 from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss, reaching
-from hf_latent.moved import with_old_names
 
 
 @dataclass
@@ -168,7 +167,5 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             loss = loss + self.config.heads_loss_weight * heads_loss
         return loss
 
-
-with_old_names(__name__)
 
 __all__ = ["LatentTreeClassifier", "LatentTreeClassifierOutput"]
