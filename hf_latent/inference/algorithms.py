@@ -51,7 +51,7 @@ class Algorithms(ABC):
     A reference gives `argmax` and `log_partition`; all else follows, and is overridden where something better is known.
     `scores (batch, *event)` are of any floating dtype, with -inf for what is forbidden; `lengths (batch,)` are int64. Both are
     checked, and every row has a structure, unless `checks_values`: then they may hold anything, and `lengths` may be None.
-    Results of the shape of the scores have their dtype or float64.
+    Results of the shape of the scores have any floating dtype: the operators convert them.
     """
 
     checks_values: ClassVar[bool] = False
@@ -166,7 +166,8 @@ def vertices_of(structure: Choices, choices: Tensor, event: tuple[int, ...], dty
     """0/1 structures `(..., *event)` from `choices (..., groups)`, the inverse of `choices_of`."""
     columns = torch.Size(event[-structure.group_dims :]).numel()
     vertices = torch.zeros((*choices.shape, columns), dtype=dtype, device=choices.device)
-    vertices.scatter_(-1, choices.clamp(min=0)[..., None], (choices >= 0).to(dtype)[..., None])
+    places = choices[..., None]
+    vertices.scatter_(-1, places.clamp(min=0), (places >= 0).to(dtype))
     return vertices.view(*choices.shape[:-1], *event)
 
 

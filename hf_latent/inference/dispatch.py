@@ -52,7 +52,7 @@ class Operations(Operators):
         return scores, lengths
 
     def options(self, structure: Any) -> tuple[Any, ...]:
-        return tuple(getattr(structure, name) for name in self.fields)
+        return tuple([getattr(structure, name) for name in self.fields])
 
     def argmax(self, structure: Any, scores: Tensor, lengths: Tensor | None) -> Tensor:
         scores, lengths = self.check_shapes(structure, scores, lengths)

@@ -152,14 +152,14 @@ class Operators:
 
     def _marginals_vjp(self, scores: Tensor, lengths: Tensor | None, grad: Tensor, *options: Any) -> Tensor:
         structure = self.structure_of(*options)
-        check_like(grad, shaped(structure, scores, None)[0].shape, scores, "grad")
         algorithms, scores, lengths = self._ready(structure, scores, lengths)
+        check_like(grad, scores.shape, scores, "grad")
         return algorithms.marginals_derivative(structure, scores, lengths, grad).to(scores.dtype)
 
     def _sample(self, scores: Tensor, lengths: Tensor | None, seeds: Tensor, *options: Any) -> Tensor:
         structure = self.structure_of(*options)
-        check_like(seeds, (None, shaped(structure, scores, None)[0].shape[0]), scores, "seeds", torch.int64)
         algorithms, scores, lengths = self._ready(structure, scores, lengths)
+        check_like(seeds, (None, scores.shape[0]), scores, "seeds", torch.int64)
         choices = algorithms.sample(structure, scores, lengths, seeds)
         return vertices_of(structure, choices, tuple(scores.shape[1:]), scores.dtype)
 
@@ -178,11 +178,10 @@ class Operators:
         self, scores: Tensor, lengths: Tensor | None, start: Tensor | None, tol: float, max_iter: int, *options: Any
     ) -> tuple[Tensor, ...]:
         structure = self.structure_of(*options)
-        scores, lengths = shaped(structure, scores, lengths)
+        algorithms, scores, lengths = self._ready(structure, scores, lengths)
         tol = active_set.check_stopping(tol, max_iter, scores)
         if start is not None:
             check_like(start, scores.shape, scores, "start")
-        algorithms, scores, lengths = self._ready(structure, scores, lengths)
         found = algorithms.sparsemap(structure, scores, lengths, start, tol, max_iter)
         if not found.converged.all():
             active_set.warn_of_gap(max_iter)
@@ -213,9 +212,8 @@ class Operators:
 
     def _project_from(self, targets: Tensor, start: Tensor, lengths: Tensor | None, *options: Any) -> Tensor:
         structure = self.structure_of(*options)
-        targets, lengths = shaped(structure, targets, lengths, "targets")
-        check_like(start, targets.shape, targets, "start")
         algorithms, targets, lengths = self._ready(structure, targets, lengths, "targets")
+        check_like(start, targets.shape, targets, "start")
         return algorithms.project_from(structure, targets, start, lengths).to(targets.dtype)
 
     def _project_from_marginals(self, targets: Tensor, scores: Tensor, lengths: Tensor | None, *options: Any) -> Tensor:

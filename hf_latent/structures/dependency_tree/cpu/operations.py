@@ -45,7 +45,7 @@ class Sentences(Batch):
 
 
 class TreeKernels(Algorithms):
-    """Of `DependencyTree`, on the CPU; results of the shape of the scores have their dtype."""
+    """Of `DependencyTree`, on the CPU; results of the shape of the scores are in the dtype that the kernels take."""
 
     checks_values: ClassVar[bool] = True
 
@@ -59,7 +59,7 @@ class TreeKernels(Algorithms):
 
         projective = structure.projective
         batch.run(work, 0.6 if projective else 15, 3 if projective else 2, required=required)
-        return torch.from_numpy(arcs).to(scores.dtype)
+        return torch.from_numpy(arcs)
 
     def log_partition(self, structure: Any, scores: Tensor, lengths: Tensor | None) -> Tensor:
         """`(batch,)` in float64."""
@@ -89,7 +89,7 @@ class TreeKernels(Algorithms):
         if rest := batch.rest_for_reference():
             rows, those, own = rest
             out[rows] = REFERENCE.marginals(structure, those, own)
-        return torch.from_numpy(out).to(scores.dtype)
+        return torch.from_numpy(out)
 
     def marginals_derivative(self, structure: Any, scores: Tensor, lengths: Tensor | None, direction: Tensor) -> Tensor:
         """The derivative of the marginals along `direction (batch, n, n + 1)`."""
@@ -104,7 +104,7 @@ class TreeKernels(Algorithms):
         if rest := batch.rest_for_reference():
             rows, those, own = rest
             out[rows] = REFERENCE.marginals_derivative(structure, those, own, direction[rows])
-        return torch.from_numpy(out).to(scores.dtype)
+        return torch.from_numpy(out)
 
     def sample(self, structure: Any, scores: Tensor, lengths: Tensor | None, seeds: Tensor) -> Tensor:
         """The heads of drawn trees, `(samples, batch, n)`, -1 beyond the sentence."""
