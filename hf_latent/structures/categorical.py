@@ -128,7 +128,9 @@ def _sparsemax(scores: Tensor) -> Tensor:
     ordered = shifted.detach().sort(1, descending=True).values
     places = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
     thresholds = (ordered.cumsum(1) - 1) / places  # if as many have weight
-    last = (ordered > thresholds).sum(1, keepdim=True) - 1
-    support = shifted.detach() > thresholds.gather(1, last)
-    total = shifted.masked_fill(~support, 0.0).sum(1, keepdim=True)
-    return (shifted - (total - 1) / support.sum(1, keepdim=True)).clamp(min=0.0).masked_fill(~support, 0.0)
+    last = (places * ordered > ordered.cumsum(1) - 1).sum(1, keepdim=True) - 1
+    threshold = thresholds.gather(1, last)
+    support = shifted.detach() > threshold
+    mean = shifted.masked_fill(~support, 0.0).sum(1, keepdim=True) / (last + 1)
+    # The mean has the threshold's gradient.
+    return (shifted - (threshold + (mean - mean.detach()))).clamp(min=0.0).masked_fill(~support, 0.0)
