@@ -31,10 +31,8 @@ def test_names(old):
 @pytest.mark.parametrize(
     ("line", "old", "new"),
     [
-        ("from hf_latent import Several as found", "hf_latent.Several", "hf_latent.Independent"),
         ("from hf_latent.trees import parse as found", "hf_latent.trees.parse", "hf_latent.parse"),
         ("from hf_latent.structures.conversions import heads_from_arcs as found", *CONVERSIONS),
-        ("import hf_latent.structures.conversions as found", *CONVERSIONS),
     ],
 )
 def test_one_warning_names_the_new_place(line, old, new):

@@ -280,6 +280,16 @@ def test_the_benchmark_measures_what_is_installed(run, tmp_path, capsys):
     assert "hf_latent" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_two_checkouts_are_compared(run, capsys):
+    checkout = Path(__file__).parents[2]
+    run("benchmarks/versions", "--before", checkout, "--turns", 1, "inference", "--sizes", "1x2", "--seconds", "0.01")
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["before", "after", "ratio"]
+    assert any(line.startswith("1 × 2, non-projective marginals + backward") for line in lines)
+    assert all(line.endswith("×") for line in lines)
+
+
 def test_synthetic_clusters(run, tmp_path, capsys):
     """Each command on a few steps; a second time, nothing is trained."""
     pytest.importorskip("matplotlib")
