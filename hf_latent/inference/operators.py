@@ -218,9 +218,8 @@ class Operators:
 
     def _project_from_marginals(self, targets: Tensor, scores: Tensor, lengths: Tensor | None, *options: Any) -> Tensor:
         structure = self.structure_of(*options)
-        scores, lengths = shaped(structure, scores, lengths)
-        check_like(targets, scores.shape, scores, "targets")
         algorithms, scores, lengths = self._ready(structure, scores, lengths)
+        check_like(targets, scores.shape, scores, "targets")
         positions = structure.positions(scores, full_lengths(lengths, scores, structure.longest(scores)))
         targets = checked_values(targets, positions, "targets")
         return algorithms.project_from_marginals(structure, targets, scores, lengths).to(targets.dtype)

@@ -24,7 +24,7 @@ from hf_latent.inference.checks import (
     raise_no_structure,
     seen_as,
 )
-from hf_latent.inference.guards import guarded_argmax, guarded_log_partition
+from hf_latent.inference.guards import guarded_argmax, guarded_log_partition, unguarded
 
 
 class TopK(NamedTuple):
@@ -220,7 +220,7 @@ class Structure(ABC):
         first = self._check_start(start, checked)
 
         def oracle(flat: Tensor, rows: Tensor) -> Tensor:
-            return self.argmax(flat.view(len(flat), *scores.shape[1:]), checked.lengths[rows]).flatten(1)
+            return unguarded(type(self).argmax)(self, flat.view(len(flat), *scores.shape[1:]), checked.lengths[rows]).flatten(1)
 
         tol = active_set.check_stopping(tol, max_iter, scores)
         return checked.scores.double().flatten(1), checked.allowed.flatten(1), oracle, tol, first

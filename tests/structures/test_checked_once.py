@@ -7,6 +7,7 @@ import torch
 
 from hf_latent import Categorical, DependencyTree, Independent, LinearChain
 from hf_latent.inference import checks, operators
+from structures.test_check_structure import Pair
 
 STRUCTURES = {
     "categorical": (Categorical(), (3, 4), torch.tensor([4, 2, 0])),
@@ -49,6 +50,19 @@ def test_values_are_looked_at_once_and_masks_made_once(which, name, forbidden, m
     }[name]
     getattr(structure, name)(*arguments, lengths)
     assert counts == {"values": OPERATIONS[name], "masks": OPERATIONS[name]}
+
+
+def test_a_projection_onto_structures_of_ones_own_checks_once(monkeypatch):
+    """Beside what its `argmax` checks itself, once in each call; though something is forbidden."""
+    scores = 0.1 * torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    scores[0, 1] = -torch.inf
+    counts: Counter[str] = Counter()
+    checked_values, argmax = checks.checked_values, vars(Pair.argmax)["unguarded"]
+    monkeypatch.setattr(checks, "checked_values", lambda *all: (counts.update(["values"]), checked_values(*all))[1])
+    monkeypatch.setitem(vars(Pair.argmax), "unguarded", lambda *all: (counts.update(["argmax"]), argmax(*all))[1])
+    Pair().sparsemap(scores)
+    assert counts["argmax"] > 2
+    assert counts["values"] == 1 + counts["argmax"]
 
 
 @pytest.mark.parametrize("structure", [DependencyTree(), LinearChain(3)], ids=str)
