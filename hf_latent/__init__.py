@@ -12,7 +12,7 @@ from hf_latent.estimators import (
     spigot,
     ste_identity,
 )
-from hf_latent.layers import HeadAveraging, LatentTreeLayer
+from hf_latent.layers import HeadAveraging, LatentLayer, LatentTreeLayer
 from hf_latent.modeling_hf_latent import *
 from hf_latent.modeling_hf_latent import __all__ as _models
 from hf_latent.models.latent_tree.parsing import parse
@@ -32,6 +32,7 @@ __all__ = [
     "HeadAveraging",
     "Independent",
     "Latent",
+    "LatentLayer",
     "LatentTreeLayer",
     "LatentTreeParsingPipeline",
     "LinearChain",
