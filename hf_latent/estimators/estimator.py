@@ -62,6 +62,19 @@ class Estimator(ABC):
                 example, `(batch,)`. It is called with dropout as the forward pass after this call will draw it.
         """
 
+    def with_options(self, **options: Any) -> "Estimator":
+        """The same estimator with other options; its name stays.
+
+        Raises:
+            TypeError: an option that it does not have.
+            ValueError: a value that makes no sense.
+        """
+        cls, fixed = _REGISTRY.get(self.name, (type(self), {}))
+        _check_options(self.name, cls, fixed, options)
+        changed = dataclasses.replace(self, **options)  # type: ignore[type-var]
+        object.__setattr__(changed, "name", self.name)
+        return changed
+
     def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the decoder sees at test time, where nothing is estimated: the argmax, or the relaxation's own value."""
         return structure.argmax(scores, lengths)
@@ -122,14 +135,19 @@ def get_estimator(name: str, **options: Any) -> Estimator:
         raise ValueError(f"Unknown estimator {name!r}. The known ones are: {', '.join(list_estimators())}.")
     cls, fixed = _REGISTRY[name]
     options = _renamed(name, cls.former_options, options)
+    _check_options(name, cls, fixed, options)
+    estimator = cls(**fixed, **options)
+    object.__setattr__(estimator, "name", name)
+    return estimator
+
+
+def _check_options(name: str, cls: type[Estimator], fixed: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """An error for an option that the estimator does not have, or that its name has fixed."""
     known = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in fixed]  # type: ignore[arg-type]
     for option in options:
         if option not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise TypeError(f"Estimator {name!r} has no option {option!r}; {takes}.")
-    estimator = cls(**fixed, **options)
-    object.__setattr__(estimator, "name", name)
-    return estimator
 
 
 def _renamed(name: str, former: Mapping[str, str], options: dict[str, Any]) -> dict[str, Any]:

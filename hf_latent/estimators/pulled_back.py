@@ -29,6 +29,9 @@ STARTS = ("argmax", "marginals", "zero")
 
 # η by default: the one that did best, or as well as any, wherever several were tried. See the README, "How to choose".
 DEFAULT_STEP_SIZE = 0.1
+AUTO = "auto"
+# How far "auto" goes, in lengths of a structure.
+AUTO_LENGTH = 0.5
 
 
 @register_estimator("ste_identity", loss="perceptron", inner_step="gradient")
@@ -43,7 +46,8 @@ class PulledBack(Estimator):
         loss: the intermediate loss, "perceptron" or "cross_entropy"; its gradient is MAP(s) - μᵏ, or Marg(s) - μᵏ.
         inner_step: "gradient", "projected" or "exponentiated".
         step_size: η, relative to the gradient of one example's loss. (The paper's code takes the gradient of the batch
-            mean: its η is this one times the batch size.)
+            mean: its η is this one times the batch size.) Or "auto": in each inner step, the η that moves the structures of
+            the batch by `AUTO_LENGTH` of their own length, see `automatic_step_size`.
         num_steps: k. Each step costs one pass through the decoder and back, and one projection or marginals.
         start: μ⁰, "argmax", "marginals" or "zero" (paper, section 5, "Different initialization"); by default MAP(s) for the
             perceptron loss and Marg(s) for cross-entropy, where the loss alone decides the gradient at μᵏ = μ⁰.
@@ -51,12 +55,15 @@ class PulledBack(Estimator):
 
     loss: str
     inner_step: str
-    step_size: float = DEFAULT_STEP_SIZE
+    step_size: float | str = DEFAULT_STEP_SIZE
     num_steps: int = 1
     start: str | None = None
 
     def __post_init__(self) -> None:
-        check_positive("step_size", self.step_size)
+        if isinstance(self.step_size, str):
+            check_choice("step_size", self.step_size, (AUTO,))
+        else:
+            check_positive("step_size", self.step_size)
         check_count("num_steps", self.num_steps)
         if self.start is not None:
             check_choice("start", self.start, STARTS)
@@ -109,7 +116,8 @@ class PulledBack(Estimator):
         """
         guess, mask = start, structure.mask(scores, lengths)
         for _ in range(self.num_steps):
-            step = self.step_size * task_loss_gradient(task_loss, guess).masked_fill(~mask, 0.0)
+            gradient = task_loss_gradient(task_loss, guess).masked_fill(~mask, 0.0)
+            step = self._step_size(structure, gradient, mask, lengths) * gradient
             if self.inner_step == "exponentiated":
                 scores = scores - step
                 guess = structure.marginals(scores, lengths)
@@ -123,6 +131,11 @@ class PulledBack(Estimator):
                     guess = structure.project_from(target, value, lengths)
         return guess
 
+    def _step_size(self, structure: Structure, gradient: Tensor, mask: Tensor, lengths: Tensor) -> float | Tensor:
+        if isinstance(self.step_size, str):
+            return automatic_step_size(structure, gradient, mask, lengths)
+        return self.step_size
+
     def _without_task_loss(self, structure: Structure, scores: Tensor, lengths: Tensor | None) -> Tensor:
         one_step = {"gradient": ste_identity, "projected": spigot}.get(self.inner_step)
         if one_step is None or self.loss != "perceptron" or self.start not in (None, "argmax") or self.num_steps > 1:
@@ -131,4 +144,23 @@ class PulledBack(Estimator):
                 "training, since it optimizes the downstream loss in its forward pass. Pass one, call `model.eval()` for "
                 f"inference, or use 'ste_identity' or 'spigot' with one step, or a relaxation. {HINT}"
             )
+        if isinstance(self.step_size, str):
+            raise ValueError(f"Estimator {self.name!r} needs a `task_loss` to find its step size, or a `step_size` in numbers.")
         return one_step(structure, scores, lengths, self.step_size)
+
+
+def automatic_step_size(structure: Structure, gradient: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    """η, such that ηγ is `AUTO_LENGTH` times as long as a structure, in the mean square over the batch.
+
+    A structure of k parts has the length √k. Of γ, what all parts of a group have in common does not count, since it changes
+    nothing. One η for all rows: those whose loss asks for no change shall get none. Where γ is 0, so is η.
+
+    Args:
+        gradient: γ, `(batch, *event)`, 0 outside the `mask` of the same shape.
+        lengths: as `structure.check` returned them.
+    """
+    dims = tuple(range(-(structure.group_dims or structure.event_dims), 0))
+    common = gradient.sum(dims, keepdim=True) / mask.sum(dims, keepdim=True).clamp(min=1)
+    size = (gradient - common).masked_fill(~mask, 0.0).square().sum()
+    parts = structure.num_parts(lengths).sum()
+    return torch.where(size > 0, AUTO_LENGTH * (parts / size.clamp(min=torch.finfo(size.dtype).tiny)).sqrt(), 0.0)

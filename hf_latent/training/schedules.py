@@ -1,0 +1,105 @@
+"""What changes in the course of a training: temperatures, step sizes, the bonus on the entropy of the choice."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback
+
+from hf_latent.layers import LatentLayer
+from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel
+
+# From the share of the training that is done, 0 to 1, to a value.
+Schedule = Callable[[float], float]
+
+
+def linear(start: float, end: float = 0.0, until: float = 1.0) -> Schedule:
+    """From `start` to `end` in a straight line, over the first `until` of the training; `end` from then on.
+
+    Raises:
+        ValueError: `until` that is not above 0 and at most 1; a value that is not finite.
+    """
+    if not 0 < until <= 1:
+        raise ValueError(f"`until` must be a share of the training, above 0 and at most 1, got {until!r}.")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise ValueError(f"`start` and `end` must be finite, got {start!r} and {end!r}.")
+    return lambda done: start + (end - start) * min(1.0, done / until)
+
+
+class ScheduleCallback(TrainerCallback):
+    """Sets options of the model's latent choices, step by step.
+
+    >>> trainer.add_callback(ScheduleCallback(entropy_bonus=linear(0.5, until=1 / 6), temperature=linear(2.0, 0.5)))
+
+    Each schedule is a function from the share of the training that is done (0 to 1) to a value: `linear`, or your own. An
+    interrupted training goes on where it was. The last values stay, and are written into the configuration of a latent-tree
+    model, so that it is saved with the temperature that it was trained to; with `load_best_model_at_end`, they are those of
+    the best step.
+
+    Args:
+        **schedules: `entropy_bonus` (see `LatentLayer`), and any option of the estimator: `temperature`, `step_size`, ….
+
+    Raises:
+        ValueError: no schedules. When the training begins: a model without a latent choice, or a value that the estimator
+            does not take.
+        TypeError: a schedule that cannot be called. When the training begins: an option that the estimator does not have.
+    """
+
+    def __init__(self, **schedules: Schedule) -> None:
+        if not schedules:
+            raise ValueError("Give at least one schedule, such as `entropy_bonus=linear(0.5, until=0.2)`.")
+        for name, schedule in schedules.items():
+            if not callable(schedule):
+                raise TypeError(
+                    f"`{name}` must be a function from the share of the training that is done to a value, such as "
+                    f"linear(1.0, 0.1), got {schedule!r}."
+                )
+        self.schedules = schedules
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
+        self._set(model, state.global_step, state.max_steps)
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs) -> None:
+        self._set(model, state.global_step, state.max_steps)
+
+    def on_train_end(self, args, state, control, model=None, **kwargs) -> None:
+        is_best = args.load_best_model_at_end and state.best_global_step
+        self._set(model, state.best_global_step if is_best else state.global_step, state.max_steps)
+
+    def _set(self, model: nn.Module, step: int, steps: int) -> None:
+        layers = latent_layers(model)
+        for name, schedule in self.schedules.items():
+            value = schedule(step / max(steps, 1))
+            for layer in layers:
+                if name == "entropy_bonus":
+                    layer.entropy_bonus = value
+                else:
+                    layer.estimator = layer.estimator.with_options(**{name: value})
+            if name != "entropy_bonus":
+                _keep(model, name, value)
+
+
+def latent_layers(model: nn.Module) -> list[LatentLayer]:
+    """The latent choices within a model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LatentLayer)]
+    if not layers:
+        raise ValueError(
+            f"The model ({type(model).__name__}) has no latent choice: no `LatentLayer` or `LatentTreeLayer` in it. (A "
+            "latent-tree model with `estimator=None` has no tree.)"
+        )
+    return layers
+
+
+def _keep(model: nn.Module, option: str, value: Any) -> None:
+    """Writes an option of the estimator into the configurations that a model is saved with."""
+    for module in model.modules():
+        if isinstance(module, LatentTreeModel):
+            module.config.estimator_options = {**(module.config.estimator_options or {}), option: value}
+
+
+__all__ = ["Schedule", "ScheduleCallback", "latent_layers", "linear"]
