@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hf_latent.inference.checks import check_count
+from hf_latent.inference.checks import at_least_float32, check_count
 from hf_latent.layers import LatentTree, LatentTreeLayer
 from hf_latent.models.latent_tree.parsing import evaluation_mode
 from hf_latent.structures import DependencyTree
@@ -75,8 +75,10 @@ def _arcs(kind: str, layer: LatentTreeLayer, scores: Tensor, lengths: Tensor, ge
 
 def _shuffled(structure: DependencyTree, scores: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
     """Each sentence's scores from another sentence, of at least as many words, or from the sentence itself, moved round."""
-    scores = scores.float().masked_fill(~structure.mask(scores, lengths), AVOIDED)
-    sources, moves = (torch.tensor(found, device=scores.device) for found in _sources(lengths.tolist(), generator))
+    scores = scores.to(at_least_float32(scores.dtype)).masked_fill(~structure.mask(scores, lengths), AVOIDED)
+    sources, moves = (
+        torch.tensor(found, dtype=torch.long, device=scores.device) for found in _sources(lengths.tolist(), generator)
+    )
     places = torch.arange(scores.shape[1], device=scores.device).expand(scores.shape[:2])
     moved = torch.where(places < lengths[:, None], (places + moves[:, None]) % lengths[:, None].clamp(min=1), places)
     columns = nn.functional.pad(moved + 1, (1, 0))  # ROOT stays the first
@@ -195,7 +197,7 @@ class Reliance:
             lines.append(f"{kind.replace('_', '-'):16} {score:{width}.4f}{spread}")
         how = "own less random" if self.greater_is_better else "random less own"
         lines.append(f"{'reliance':16} {self.reliance:{width}.4f}  ({how})")
-        if self.reliance <= 0:
+        if round(self.reliance, 4) <= 0:
             lines.append("The model does as well with random trees as with its own.")
         return "\n".join(lines)
 
