@@ -125,6 +125,22 @@ def test_reliance_is_logged_when_training_ends(tiny_bert, wordpiece, tmp_path):
     assert logged["trees/reliance"] == found.reliance == logged["trees/accuracy_own"] - logged["trees/accuracy_random"]
 
 
+def test_reliance_of_the_best_model_and_of_a_second_training(tiny_bert, wordpiece, tmp_path):
+    trainer = new_trainer(new_model(tiny_bert, wordpiece), wordpiece, tmp_path)
+    trainer.args.save_strategy, trainer.args.load_best_model_at_end = "epoch", True
+    trainer.args.metric_for_best_model, trainer.args.greater_is_better = "loss", True  # so that the first is the best
+    callback = RelianceCallback(trainer, kinds=["random"], each_evaluation=True)
+    trainer.add_callback(callback)
+    trainer.train()
+    assert trainer.state.best_global_step == 1
+    assert [entry["step"] for entry in trees_logged(trainer)] == [1, 2, 3, 3]
+    assert callback.measured.own == pytest.approx(trainer.state.best_metric)
+    assert callback.measured.own != pytest.approx(trees_logged(trainer)[2]["trees/loss_own"])
+    trainer.args.load_best_model_at_end, trainer.args.num_train_epochs = False, 1
+    trainer.train()
+    assert [entry["step"] for entry in trees_logged(trainer)] == [1]
+
+
 @pytest.mark.parametrize("callback_first", [False, True])
 def test_training_is_what_it_would_be_without(tiny_bert, wordpiece, tmp_path, callback_first):
     """Its weights, random numbers and logs, the choice of the best model, and what other callbacks see."""
