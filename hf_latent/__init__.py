@@ -1,6 +1,6 @@
 """Latent structure for Hugging Face: a network that makes a discrete, structured choice, learns it and shows it."""
 
-from hf_latent.callbacks import TreeStatisticsCallback
+from hf_latent.callbacks import RelianceCallback, TreeStatisticsCallback
 from hf_latent.data_collator import DataCollatorForLatentTrees
 from hf_latent.encoding import encode_words
 from hf_latent.estimators import (
@@ -36,6 +36,7 @@ __all__ = [
     "LatentTreeLayer",
     "LatentTreeParsingPipeline",
     "LinearChain",
+    "RelianceCallback",
     "Structure",
     "TreeStatisticsCallback",
     "encode_words",

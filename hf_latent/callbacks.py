@@ -1,14 +1,22 @@
-"""What latent trees look like, while they are learned."""
+"""What latent trees look like, while they are learned, and whether the model relies on them."""
 
+import logging
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import DefaultFlowCallback, Trainer, TrainerCallback
+from transformers.trainer_callback import CallbackHandler
 
 from hf_latent.models.latent_tree.parsing import Encoded, encode, parse_batch, without_adapters
+from hf_latent.reliance import KINDS, Reliance, check_kinds, latent_tree_layers, reliance
 from hf_latent.trees.statistics import attachment_score, tree_statistics
 from hf_latent.trees.tree import Tree
+
+logger = logging.getLogger(__name__)
 
 
 class TreeStatisticsCallback(TrainerCallback):
@@ -71,4 +79,115 @@ class TreeStatisticsCallback(TrainerCallback):
         return trees, entropies
 
 
-__all__ = ["TreeStatisticsCallback"]
+class RelianceCallback(TrainerCallback):
+    """Logs, when training ends, whether the model relies on its trees: its metric with them, and with others in their place.
+
+    `trees/accuracy_own`, `trees/accuracy_random` and so on for each kind, and `trees/reliance`, by how much its own trees are
+    better than random ones (see `hf_latent.diagnostics.reliance`); with another metric, by its name. A `ModelCardCallback` of
+    the same Trainer puts them on the card.
+
+    >>> trainer.add_callback(RelianceCallback(trainer))
+
+    The model is evaluated once for each kind of trees (and draw) and once with its own, by the Trainer's own loop. No other
+    callback sees these evaluations, and neither they nor the choice of the best model, the random state and the weights of the
+    training change by them. Where the measurement fails when training ends, the reason is logged, and the model is not lost.
+
+    Args:
+        trainer: the Trainer. Its model is any with a `LatentTreeLayer` in it.
+        metric: a name of what `compute_metrics` returns, or "loss"; by default "accuracy" or, where there is none, the loss.
+        greater_is_better: by default, as in `TrainingArguments`: unless the name ends in "loss".
+        kinds, repeats, seed: as in `reliance`.
+        each_evaluation: measure with each evaluation as well; `kinds=["random"]` saves time there.
+        eval_dataset: what to evaluate on (or its name), by default the Trainer's. Needed where the Trainer has several.
+
+    Attributes:
+        measured: the last [`Reliance`]; None where it was not measured in this training.
+
+    Raises:
+        ValueError: a Trainer without data to evaluate on, or with several sets of which none was chosen; a model without a
+            latent tree; kinds that are not known, or without "random".
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        metric: str | None = None,
+        greater_is_better: bool | None = None,
+        kinds: Sequence[str] = KINDS,
+        repeats: int = 1,
+        seed: int = 0,
+        each_evaluation: bool = False,
+        eval_dataset: Any = None,
+    ) -> None:
+        latent_tree_layers(trainer.model)
+        check_kinds(kinds)
+        if eval_dataset is None and trainer.eval_dataset is None:
+            raise ValueError("The Trainer has no data to evaluate on: pass it, or this callback, an `eval_dataset`.")
+        if eval_dataset is None and isinstance(trainer.eval_dataset, dict):
+            names = ", ".join(map(repr, trainer.eval_dataset))
+            raise ValueError(f"The Trainer has several sets to evaluate on: pass `eval_dataset`, one of {names}.")
+        self.trainer, self.metric, self.greater_is_better = trainer, metric, greater_is_better
+        self._name = "loss" if metric is None else metric.removeprefix("eval_")
+        self.options: dict[str, Any] = {"kinds": kinds, "repeats": repeats, "seed": seed}
+        self.each_evaluation, self.eval_dataset = each_evaluation, eval_dataset
+        self.measured: Reliance | None = None
+        self.step = -1  # that the weights are of which were measured last
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.step, self.measured = -1, None
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        if self.each_evaluation:
+            self._measure(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        best = state.best_global_step if args.load_best_model_at_end else None
+        try:
+            self._measure(state.global_step if best is None else best)
+        except Exception:
+            logger.exception("The reliance on trees could not be measured; the model itself is not affected.")
+
+    def _measure(self, step: int) -> None:
+        """Measures and logs, unless the weights of this step were the last to be measured."""
+        if self.step == step:
+            return
+        self.step, self.measured = step, None
+        trainer = self.trainer
+        with _unseen(trainer):
+            found = reliance(trainer.model, self._evaluate, **self.options)
+        self.measured = replace(found, metric=self._name, greater_is_better=self._is_greater_better)
+        logs = {f"trees/{self._name}_{kind}": score for kind, score in found.scores.items()}
+        trainer.log({"trees/reliance": self.measured.reliance, **logs})
+
+    def _evaluate(self) -> float:
+        trainer = self.trainer
+        output = trainer.evaluation_loop(
+            trainer.get_eval_dataloader(self.eval_dataset),
+            description="Evaluation",
+            prediction_loss_only=True if trainer.compute_metrics is None else None,
+        )
+        metrics = {name.removeprefix("eval_"): value for name, value in output.metrics.items()}
+        if self.metric is None:
+            self._name = "accuracy" if "accuracy" in metrics else "loss"
+        if self._name not in metrics:
+            raise ValueError(f"The evaluation has no metric {self._name!r}. It has: {', '.join(metrics) or 'none'}.")
+        return metrics[self._name]
+
+    @property
+    def _is_greater_better(self) -> bool:
+        return not self._name.endswith("loss") if self.greater_is_better is None else self.greater_is_better
+
+
+@contextmanager
+def _unseen(trainer: Trainer) -> Iterator[None]:
+    """Within it, evaluations by the Trainer are seen by no callback (nor progress bar), and leave the weights as they are."""
+    seen, optimizer = trainer.callback_handler, trainer.optimizer
+    trainer.callback_handler = CallbackHandler([DefaultFlowCallback()], trainer.model, None, None, None)
+    trainer.optimizer = None  # an optimizer that averages weights ("schedule-free") would put those in their place
+    try:
+        yield
+    finally:
+        trainer.callback_handler, trainer.optimizer = seen, optimizer
+
+
+__all__ = ["RelianceCallback", "TreeStatisticsCallback"]

@@ -1,4 +1,8 @@
-"""Is it the estimator, or my bug? An estimator's gradient beside the exact one, on structures small enough to be enumerated."""
+"""Is it the estimator, or my bug? And does the tree matter at all?
+
+An estimator's gradient beside the exact one, on structures small enough to be enumerated. How much a model relies on its trees
+(`reliance`), and how far those of several runs agree, are defined elsewhere, and to be had here as well.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +12,9 @@ from torch import Tensor
 
 from hf_latent.estimators import Estimator, TaskLoss, get_estimator, losses_of
 from hf_latent.estimators.expected_loss import every_structure
+from hf_latent.reliance import Reliance, reliance, replaced_trees
 from hf_latent.structures import Structure
+from hf_latent.trees import tree_agreement
 
 
 class GradientQuality(NamedTuple):
@@ -135,3 +141,16 @@ def plot_gradients(qualities: Mapping[str, GradientQuality]) -> Any:
     right.set_xscale("symlog", linthresh=0.1)
     right.set_xlim(left=0)
     return figure
+
+
+__all__ = [
+    "GradientQuality",
+    "Reliance",
+    "compare_gradients",
+    "exact_gradient",
+    "gradient_quality",
+    "plot_gradients",
+    "reliance",
+    "replaced_trees",
+    "tree_agreement",
+]

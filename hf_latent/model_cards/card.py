@@ -13,6 +13,7 @@ from hf_latent.model_cards.facts import CardFacts
 from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, LONGEST_NAME, as_code, as_string, as_table, as_text
 from hf_latent.models import registered_models
 from hf_latent.models.registry import Task
+from hf_latent.reliance import Reliance
 from hf_latent.trees.drawing import shown
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -35,6 +36,15 @@ HUB_NAME = re.compile(r"(?=.{1,96}$)([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 LEARNED = {
     False: "No tree was shown in training: the model chooses one for each sentence, and learned that from its labels alone.",
     True: "Gold trees were learned from, for all sentences or for some.",
+}
+# By the kinds that `Reliance.scores` has.
+NAMES_OF_TREES = {
+    "own": "its own trees",
+    "random": "random trees",
+    "flat": "flat trees",
+    "left_branching": "left-branching trees",
+    "right_branching": "right-branching trees",
+    "shuffled": "trees of other sentences",
 }
 
 
@@ -155,10 +165,19 @@ def _training(about: CardFacts) -> str:
 
 
 def _results(about: CardFacts) -> str:
-    if not about.figures:
-        return "No figures were given."
-    rows = {as_text(key): f"{value:.4f}" for key, value in about.figures.items()}
-    return f"On the {as_text(about.split)} split:\n\n{as_table(rows)}"
+    results = "No figures were given."
+    if about.figures:
+        rows = {as_text(key): f"{value:.4f}" for key, value in about.figures.items()}
+        results = f"On the {as_text(about.split)} split:\n\n{as_table(rows)}"
+    return results if about.reliance is None else f"{results}\n\n{_reliance(about.reliance)}"
+
+
+def _reliance(found: Reliance) -> str:
+    """Whether the tree matters: a sentence, and the score with each kind of trees."""
+    metric, worse = as_text(found.metric), round(found.reliance, 4)
+    how = f"worse by {worse:.4f}" if worse > 0 else "no worse: it does without its own"
+    rows = {f"{metric} with {NAMES_OF_TREES.get(kind, kind)}": f"{score:.4f}" for kind, score in found.scores.items()}
+    return f"With random trees in place of its own, the model's {metric} is {how}.\n\n{as_table(rows)}"
 
 
 def _words(model: PreTrainedModel) -> str:

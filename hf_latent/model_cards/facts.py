@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from hf_latent.reliance import Reliance
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -24,6 +26,7 @@ class CardFacts:
         language, license: as the Hub names them.
         tags: beside our own.
         supervised: whether gold trees were learned from (`heads`).
+        reliance: what `hf_latent.diagnostics.reliance` returned, on the same split.
     """
 
     name: str
@@ -37,6 +40,7 @@ class CardFacts:
     license: str | None = None
     tags: Sequence[str] = ()
     supervised: bool = False
+    reliance: Reliance | None = None
 
     @property
     def texts(self) -> list[str]:

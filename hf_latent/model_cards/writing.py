@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
+from hf_latent.callbacks import RelianceCallback
 from hf_latent.files import shorten, write_file
 from hf_latent.model_cards.card import loaded_from, model_card, task_of
 from hf_latent.model_cards.facts import CardFacts
@@ -66,7 +67,8 @@ def write_model_card(
 class ModelCardCallback(TrainerCallback):
     """Writes the card when training ends, and in place of the Trainer's own when it publishes the model.
 
-    Its figures are those of the last evaluation of the model as it is; with several evaluation sets, of all.
+    Its figures are those of the last evaluation of the model as it is; with several evaluation sets, of all. Where the Trainer
+    has a `RelianceCallback` as well, in whatever order, the card says how much the model relies on its trees.
 
     >>> trainer.add_callback(ModelCardCallback(trainer, "A fascinating and fun film .", dataset="stanfordnlp/sst2"))
     >>> trainer.train()
@@ -78,7 +80,7 @@ class ModelCardCallback(TrainerCallback):
         trainer: the Trainer, whose `processing_class` is the tokenizer.
         example: a sentence, whose tree is drawn; or, for a model of pairs, two.
         split: the name of the data that the Trainer evaluates on.
-        dataset, base_model, language, license, tags, supervised: as in [`CardFacts`].
+        dataset, base_model, language, license, tags, supervised, reliance: as in [`CardFacts`].
 
     Raises:
         ValueError: a Trainer without a tokenizer, or with a model that is not one of ours.
@@ -113,7 +115,9 @@ class ModelCardCallback(TrainerCallback):
             "dataset": dataset,
             "tags": [tags] if isinstance(tags, str) else tags,
         }
-        options = {**self.options, **{name: value for name, value in given.items() if value is not None}}
+        measured = [callback.measured for callback in self._reliance_callbacks() if callback.measured is not None]
+        options: dict[str, Any] = {"reliance": measured[-1] if measured else None}
+        options |= {**self.options, **{name: value for name, value in given.items() if value is not None}}
         write_model_card(
             trainer.args.output_dir,
             trainer.accelerator.unwrap_model(trainer.model),
@@ -126,6 +130,9 @@ class ModelCardCallback(TrainerCallback):
             **options,
         )
 
+    def _reliance_callbacks(self) -> list[RelianceCallback]:
+        return [callback for callback in self.trainer.callback_handler.callbacks if isinstance(callback, RelianceCallback)]
+
     def on_evaluate(self, args, state, control, metrics=None, **kwargs) -> None:
         found = _of_evaluation(metrics or {})
         if found:  # and not, say, of a test, with another prefix
@@ -137,6 +144,8 @@ class ModelCardCallback(TrainerCallback):
             logged = [_of_evaluation(entry) for entry in state.log_history if entry["step"] == state.best_global_step]
             self.metrics = {name: value for found in logged for name, value in found.items()} or self.metrics
             self.step = state.global_step
+        for callback in self._reliance_callbacks():
+            callback.on_train_end(args, state, control)  # its own turn may come later, and has nothing left to do then
         try:
             self.write()
         except Exception:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 
@@ -35,6 +36,23 @@ def attachment_score(predicted: Sequence[Tree], gold: Sequence[Tree], directed: 
     if not words:
         raise ValueError("`gold` has no words, so that there is nothing to score.")
     return right / words
+
+
+def tree_agreement(runs: Sequence[Sequence[Tree]]) -> float:
+    """How far the trees of several runs (or seeds, or models) over the same sentences agree.
+
+    The share of words with the same head (`attachment_score`), as a mean over all pairs of runs: 1 where all runs find the same
+    trees. Two random trees agree by chance in some words, the more, the shorter the sentences are: see `baseline_trees`.
+
+    Args:
+        runs: of each run, a tree for each sentence, such as `parse` returns.
+
+    Raises:
+        ValueError: fewer than two runs; runs over other sentences, or without words.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"`runs` must be the trees of two runs at least, got {len(runs)}.")
+    return statistics.fmean(attachment_score(one, other) for one, other in combinations(runs, 2))
 
 
 def tree_statistics(trees: Sequence[Tree]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hf_latent import (
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
 )
+from hf_latent.diagnostics import Reliance
 from hf_latent.model_cards import ModelCardCallback, write_model_card
 from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, LONGEST_NAME
 from hf_latent.models import registered_models
@@ -63,6 +65,29 @@ def test_a_card_with_little_to_say(tiny_bert, wordpiece, tmp_path):
     assert "baseline without a latent tree" in text
     assert "No figures were given" in text
     assert ModelCard(text).data.eval_results is None
+
+
+@pytest.mark.parametrize("metrics", [None, {"accuracy": 0.75}])
+def test_whether_the_tree_matters(bilstm_model, tmp_path, metrics):
+    """A sentence and a table among the results, where it was measured; all else is as without."""
+    others = {"random": 0.5, "flat": 0.625, "left_branching": 0.25, "right_branching": 0.125, "shuffled": 0.375}
+    worse, not_worse = "accuracy is worse by 0.2500.", "is no worse: it does without its own."
+    sections = [
+        (Reliance(0.75, others, "accuracy"), worse),
+        (Reliance(0.75, others, "my `loss`", greater_is_better=False), rf"my \`loss\` {not_worse}"),
+        (Reliance(0.5, {"random": 0.49999}, "f1"), not_worse),
+    ]
+    for found, sentence in sections:
+        text = write_model_card(tmp_path, *bilstm_model, "trees", "the film", metrics=metrics, reliance=found).read_text()
+        plain = write_model_card(tmp_path, *bilstm_model, "trees", "the film", metrics=metrics).read_text()
+        assert problems(text) == []
+        (start,) = [place for place in range(len(text)) if text.startswith("With random trees in place", place)]
+        section = text[start : text.index("## Limits")]
+        assert sentence in section
+        assert text.replace(section, "").replace("\n\n\n", "\n\n") == plain.replace("\n\n\n", "\n\n")
+        assert text[:start].rstrip().endswith("| accuracy | 0.7500 |" if metrics else "No figures were given.")
+        assert len(re.findall(r"^\| .* with .* \| 0\.\d{4} \|$", section, re.MULTILINE)) == len(found.scores)
+    assert ModelCard(text).data.eval_results == ModelCard(plain).data.eval_results
 
 
 def test_no_card_for_others(tiny_bert, wordpiece, tmp_path):

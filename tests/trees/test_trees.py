@@ -17,6 +17,7 @@ from hf_latent.trees import (
     baseline_trees,
     read_conllu,
     side_by_side,
+    tree_agreement,
     tree_statistics,
     write_conllu,
 )
@@ -37,6 +38,18 @@ def test_attachment_score():
         attachment_score([CROSSED], [FILM])
     with pytest.raises(ValueError, match="no words"):
         attachment_score([Tree((), ())], [Tree((), ())])
+
+
+def test_agreement_of_runs():
+    flat, turned = Tree(FILM.words, (0, 0, 0, 0, 0)), Tree(FILM.words, (3, 3, 5, 5, 0))
+    assert tree_agreement([[FILM, CROSSED]] * 3) == 1
+    assert tree_agreement([[FILM, CROSSED], [flat, CROSSED]]) == pytest.approx((1 + 4) / 9)
+    assert tree_agreement([[FILM], [flat], [turned]]) == pytest.approx((1 / 5 + 3 / 5 + 1 / 5) / 3)
+    for runs in ([], [[FILM]]):
+        with pytest.raises(ValueError, match=f"the trees of two runs at least, got {len(runs)}"):
+            tree_agreement(runs)
+    with pytest.raises(ValueError, match="same words"):
+        tree_agreement([[FILM], [FILM], [CROSSED]])
 
 
 def test_shape_of_a_tree():
