@@ -83,27 +83,50 @@ MOST_DRAWS = 100_000
 
 
 def generate(
-    count: int, longest: int, seed: int, depth: int = 3, operators: tuple[str, ...] = tuple(OPERATORS)
+    count: int,
+    longest: int,
+    seed: int,
+    depth: int = 3,
+    operators: tuple[str, ...] = tuple(OPERATORS),
+    shortest: int = 4,
+    least_depth: int = 1,
+    operands: tuple[int, int] = (2, 4),
 ) -> list[Expression]:
-    """Random expressions of at most `longest` tokens and at most `depth` lists within each other, all different.
+    """Random expressions, all different.
+
+    Args:
+        count: how many.
+        longest, shortest: the number of tokens that they have at most and at least.
+        seed: of the generator.
+        depth, least_depth: how many lists lie within each other at most and at least.
+        operators: of `OPERATORS`.
+        operands: how many a list has at least and at most.
 
     Raises:
         ValueError: a `count` below 0; fewer than `count` such expressions could be found; `longest` less than 4 (an operator,
-            two operands and the bracket) or `depth` less than 1; no operators, or unknown ones.
+            two operands and the bracket) or than `shortest`; `least_depth` less than 1 or above `depth`; `operands` below 1, or
+            in the wrong order; no operators, or unknown ones.
     """
     if not isinstance(count, int) or count < 0:
         raise ValueError(f"`count` must be an integer, 0 or more, got {count!r}.")
     if longest < 4 or depth < 1:
         raise ValueError(f"`longest` must be at least 4, and `depth` at least 1, got {longest} and {depth}.")
+    if shortest > longest or not 1 <= least_depth <= depth:
+        raise ValueError(
+            f"`shortest` must be at most `longest`, and `least_depth` from 1 to `depth`, got {shortest} and {longest}, "
+            f"{least_depth} and {depth}."
+        )
+    if not 1 <= operands[0] <= operands[1]:
+        raise ValueError(f"`operands` must be the least and the largest number of them, 1 or more, got {operands!r}.")
     if not operators or not set(operators) <= set(OPERATORS):
         raise ValueError(f"`operators` must be some of {', '.join(OPERATORS)}, got {operators!r}.")
     source = random.Random(seed)
     found: dict[tuple[str, ...], None] = {}
 
-    def draw(levels: int) -> list[str]:
-        """The tokens of a list; or of its beginning, as soon as that is far too long."""
-        tokens = [""]
-        open_lists = [(0, source.randint(2, 4))]  # where each began, and how many operands it lacks
+    def draw(levels: int) -> tuple[list[str], int]:
+        """The tokens of a list, or of its beginning, as soon as that is far too long; and how deep it is."""
+        tokens, deepest = [""], 1
+        open_lists = [(0, source.randint(*operands))]  # where each began, and how many operands it lacks
         while open_lists and len(tokens) <= 10 * longest:
             start, lacking = open_lists.pop()
             if not lacking:
@@ -112,16 +135,19 @@ def generate(
                 continue
             open_lists.append((start, lacking - 1))
             if len(open_lists) < levels and source.random() < 0.35:
-                open_lists.append((len(tokens), source.randint(2, 4)))
+                open_lists.append((len(tokens), source.randint(*operands)))
                 tokens.append("")
+                deepest = max(deepest, len(open_lists))
             else:
                 tokens.append(source.choice(DIGITS))
-        return tokens
+        return tokens, deepest
 
     in_vain = 0
     while len(found) < count:
-        tokens = tuple(draw(source.randint(1, depth)))
-        in_vain = 0 if len(tokens) <= longest and tokens not in found else in_vain + 1
+        drawn, deepest = draw(source.randint(least_depth, depth))
+        tokens = tuple(drawn)
+        fits = shortest <= len(tokens) <= longest and deepest >= least_depth
+        in_vain = 0 if fits and tokens not in found else in_vain + 1
         if in_vain == 0:
             found[tokens] = None
         elif in_vain == MOST_DRAWS:

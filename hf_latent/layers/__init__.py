@@ -1,21 +1,28 @@
 """Modules for any network: scorers, the latent tree, and decoders that use it."""
 
-from hf_latent.layers.arc_scorers import BiaffineArcScorer, MLPArcScorer
+from hf_latent.layers.arc_scorers import ARC_SCORERS, BiaffineArcScorer, MLPArcScorer
 from hf_latent.layers.attention_pooling import AttentionPooling
 from hf_latent.layers.decomposable_attention import DecomposableAttention
 from hf_latent.layers.head_averaging import HeadAveraging
+from hf_latent.layers.kind_embedding import KindEmbedding
 from hf_latent.layers.latent_layer import LatentLayer
 from hf_latent.layers.latent_tree import LatentTree, LatentTreeLayer
+from hf_latent.layers.relative_arc_scorers import CounterArcScorer, Counters, RelativeArcScorer
 from hf_latent.layers.word_pooling import pool_words
 
 __all__ = [
+    "ARC_SCORERS",
     "AttentionPooling",
     "BiaffineArcScorer",
+    "CounterArcScorer",
+    "Counters",
     "DecomposableAttention",
     "HeadAveraging",
+    "KindEmbedding",
     "LatentLayer",
     "LatentTree",
     "LatentTreeLayer",
     "MLPArcScorer",
+    "RelativeArcScorer",
     "pool_words",
 ]

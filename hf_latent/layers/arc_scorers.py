@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from hf_latent.layers.relative_arc_scorers import CounterArcScorer, RelativeArcScorer
+
 
 class BiaffineArcScorer(nn.Module):
     """score(i, j) = d_iᵀ U h_j + uᵀ h_j, with d and h two ReLU projections of the words (Dozat and Manning 2017).
@@ -57,7 +59,12 @@ class MLPArcScorer(nn.Module):
         return scores
 
 
-ARC_SCORERS: dict[str, type[nn.Module]] = {"biaffine": BiaffineArcScorer, "mlp": MLPArcScorer}
+ARC_SCORERS: dict[str, type[nn.Module]] = {
+    "biaffine": BiaffineArcScorer,
+    "mlp": MLPArcScorer,
+    "relative": RelativeArcScorer,
+    "counter": CounterArcScorer,
+}
 
 
 def with_root(words: Tensor, root: Tensor) -> Tensor:

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from torch import nn
 from transformers import TrainerCallback
 
-from hf_latent.layers import LatentLayer
+from hf_latent.layers import Counters, LatentLayer
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel
 
 # From the share of the training that is done, 0 to 1, to a value.
 Schedule = Callable[[float], float]
+Found = TypeVar("Found", bound=nn.Module)
 
 
 def linear(start: float, end: float = 0.0, until: float = 1.0) -> Schedule:
@@ -38,7 +39,8 @@ class ScheduleCallback(TrainerCallback):
     the best step.
 
     Args:
-        **schedules: `entropy_bonus` (see `LatentLayer`), and any option of the estimator: `temperature`, `step_size`, ….
+        **schedules: `entropy_bonus` (see `LatentLayer`), `counter_temperature` (see `Counters`), and any option of the
+            estimator: `temperature`, `step_size`, ….
 
     Raises:
         ValueError: no schedules. When the training begins: a model without a latent choice, or a value that the estimator
@@ -71,13 +73,17 @@ class ScheduleCallback(TrainerCallback):
         layers = latent_layers(model)
         for name, schedule in self.schedules.items():
             value = schedule(step / max(steps, 1))
-            for layer in layers:
-                if name == "entropy_bonus":
+            if name == "entropy_bonus":
+                for layer in layers:
                     layer.entropy_bonus = value
-                else:
+            elif name == "counter_temperature":
+                for counters in _modules(model, Counters):
+                    counters.temperature = value
+            else:
+                for layer in layers:
                     layer.estimator = layer.estimator.with_options(**{name: value})
-            if name != "entropy_bonus":
-                _keep(model, name, value)
+                for latent_tree in _modules(model, LatentTreeModel):
+                    latent_tree.config.estimator_options = {**(latent_tree.config.estimator_options or {}), name: value}
 
 
 def latent_layers(model: nn.Module) -> list[LatentLayer]:
@@ -86,7 +92,7 @@ def latent_layers(model: nn.Module) -> list[LatentLayer]:
     Raises:
         ValueError: there is none.
     """
-    layers = [module for module in model.modules() if isinstance(module, LatentLayer)]
+    layers = _modules(model, LatentLayer)
     if not layers:
         raise ValueError(
             f"The model ({type(model).__name__}) has no latent choice: no `LatentLayer` or `LatentTreeLayer` in it. (A "
@@ -95,11 +101,8 @@ def latent_layers(model: nn.Module) -> list[LatentLayer]:
     return layers
 
 
-def _keep(model: nn.Module, option: str, value: Any) -> None:
-    """Writes an option of the estimator into the configurations that a model is saved with."""
-    for module in model.modules():
-        if isinstance(module, LatentTreeModel):
-            module.config.estimator_options = {**(module.config.estimator_options or {}), option: value}
+def _modules(model: nn.Module, kind: type[Found]) -> list[Found]:
+    return [module for module in model.modules() if isinstance(module, kind)]
 
 
 __all__ = ["Schedule", "ScheduleCallback", "latent_layers", "linear"]

@@ -25,12 +25,17 @@ class LatentTreeConfig(PreTrainedConfig):
     argmax_at_evaluation (`bool`, defaults to `False`): in evaluation mode, use the best tree also where training relaxes it.
     projective (`bool`, defaults to `True`): only trees without crossing arcs.
     single_root (`bool`, defaults to `False`): only trees with one word below ROOT.
-    arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`.
+    arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`, `"relative"`, `"counter"`; see `hf_latent.layers`.
     arc_size (`int`, defaults to 100): hidden size of the arc scorer.
     word_pooling (`str`, *optional*): the vector of a word is that of its `"first"` sub-word, its `"last"`, or their `"mean"`.
         By default the first; the last where the encoder does not look ahead, found by trying it when the model is made.
-    decoder_input (`str`, defaults to `"encoder"`): the vectors that the decoder sees of a word and its head: the encoder's
-        output, or its input `"embeddings"`. With the latter all that the decoder knows of a word's context is its head.
+    parser_input (`str` or `list[int]`, defaults to `"encoder"`): what the encoder, and so the parser, sees: the tokens
+        themselves; or, with a list of the kind of each token of the vocabulary (its part of speech, say), learned embeddings
+        of the kinds in their place. A parser that sees the words can do the decoder's work, and tell it the answer by the
+        shape of a tree.
+    decoder_input (`str` or `list[int]`, defaults to `"encoder"`): the vectors that the decoder sees of a word and its head: the
+        encoder's output, or its input `"embeddings"`; or, with a list of the kind of each token, learned embeddings of the
+        kinds. But for the first, all that the decoder knows of a word's context is its head.
     decoder_size (`int`, defaults to 100): hidden size of the decoder.
     dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
     heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
@@ -64,7 +69,8 @@ class LatentTreeConfig(PreTrainedConfig):
     arc_scorer: str = "biaffine"
     arc_size: int = 100
     word_pooling: str | None = None
-    decoder_input: str = "encoder"
+    parser_input: str | list[int] = "encoder"
+    decoder_input: str | list[int] = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
     heads_loss_weight: float | int = 1.0
@@ -84,8 +90,12 @@ class LatentTreeConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.output_attentions and self._attn_implementation is None:  # type: ignore[has-type]
             self._attn_implementation = "eager"  # the others have no attentions to return
-        if self.decoder_input not in ("encoder", "embeddings"):
-            raise ValueError(f"`decoder_input` must be 'encoder' or 'embeddings', got {self.decoder_input!r}.")
+        if isinstance(self.parser_input, str) and self.parser_input != "encoder":
+            raise ValueError(f"`parser_input` must be 'encoder' or a list of the kinds of tokens, got {self.parser_input!r}.")
+        if isinstance(self.decoder_input, str) and self.decoder_input not in ("encoder", "embeddings"):
+            raise ValueError(
+                f"`decoder_input` must be 'encoder', 'embeddings' or a list of the kinds of tokens, got {self.decoder_input!r}."
+            )
         if not 0 <= self.heads_loss_weight < float("inf"):
             raise ValueError(f"`heads_loss_weight` must be a finite number of at least 0, got {self.heads_loss_weight!r}.")
         if self.impossible_heads not in ("error", "skip"):

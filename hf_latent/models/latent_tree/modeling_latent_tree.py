@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from hf_latent.estimators import Estimator, get_estimator
 from hf_latent.inference.checks import is_eager
-from hf_latent.layers import HeadAveraging, LatentTree, LatentTreeLayer, pool_words
+from hf_latent.layers import HeadAveraging, KindEmbedding, LatentTree, LatentTreeLayer, pool_words
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads
@@ -76,7 +76,12 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             config.word_pooling = "first" if looks_ahead(self.encoder) else "last"
         vocab_size, size = self.encoder.get_input_embeddings().weight.shape
         self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.int32))
-        size = config.hidden_size if config.decoder_input == "encoder" else size
+        self.parser_embeddings = self._kind_embedding("parser_input", vocab_size, size)
+        self.decoder_embeddings = self._kind_embedding("decoder_input", vocab_size, config.decoder_size)
+        if self.parser_embeddings is not None and config.decoder_input != "embeddings":
+            self.get_input_embeddings().requires_grad_(False)  # which nobody sees: training on many devices waits for all else
+        sizes = {"encoder": config.hidden_size, "embeddings": size}
+        size = sizes[config.decoder_input] if isinstance(config.decoder_input, str) else config.decoder_size
         self.tree: LatentTreeLayer | None = None
         self.head_averaging: HeadAveraging | None = None
         if config.estimator is not None:
@@ -92,6 +97,15 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             self.head_averaging = HeadAveraging(size)
         self.output_size = size if self.head_averaging is None else 2 * size
         self.post_init()
+
+    def _kind_embedding(self, option: str, vocab_size: int, size: int) -> KindEmbedding | None:
+        """Of a view of the tokens that is given by their kinds."""
+        kinds = getattr(self.config, option)
+        if isinstance(kinds, str):
+            return None
+        if len(kinds) != vocab_size:
+            raise ValueError(f"`{option}` must have a kind for each of the {vocab_size} tokens, got {len(kinds)}.")
+        return KindEmbedding(kinds, size)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -151,12 +165,15 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 gradients need it in training; heads pass their own.
             predict_heads: whether to return `heads` in evaluation mode.
         """
+        by_kind = self.parser_embeddings is not None or self.decoder_embeddings is not None
+        if by_kind and input_ids is None:
+            raise ValueError("The model sees kinds of tokens, and needs `input_ids` to tell them; `inputs_embeds` will not do.")
         encoded = self._encode(
             attention_mask,
-            input_ids=input_ids,
+            input_ids=input_ids if self.parser_embeddings is None else None,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
+            inputs_embeds=inputs_embeds if self.parser_embeddings is None else self.parser_embeddings(input_ids),
             **kwargs,
         )
         if word_ids is None:
@@ -204,7 +221,10 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         if self.config.decoder_input == "encoder":
             words, num_words = self._pool(tokens, word_ids)
             return words, words, num_words
-        embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.decoder_embeddings is not None:
+            embeddings = self.decoder_embeddings(input_ids)
+        else:
+            embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
         if isinstance(embeddings, tuple):  # quantized ones, with their scale
             embeddings = embeddings[0]
         both, num_words = self._pool(torch.cat([tokens, embeddings], dim=-1), word_ids)

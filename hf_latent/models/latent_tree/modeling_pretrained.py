@@ -7,13 +7,25 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, initialization
 
-from hf_latent.layers import BiaffineArcScorer, HeadAveraging, LatentTreeLayer, MLPArcScorer
+from hf_latent import layers
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.word_boundaries import OWN_WORD, UNSET
 
 # What the names of weights began with in models of format 2, and what they begin with now.
 OLD_NAMES = {"heads.": "head_averaging."}
+
+
+# What draws its new weights by itself.
+WITH_OWN_RESET = (
+    nn.Linear,
+    layers.BiaffineArcScorer,
+    layers.MLPArcScorer,
+    layers.RelativeArcScorer,
+    layers.Counters,
+    layers.HeadAveraging,
+    layers.KindEmbedding,
+)
 
 
 def renamed(name: str) -> str:
@@ -43,9 +55,9 @@ class LatentTreePreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | BiaffineArcScorer | MLPArcScorer | HeadAveraging):
+        if isinstance(module, WITH_OWN_RESET):
             module.reset_parameters()
-        elif isinstance(module, LatentTreeLayer) and module.estimator_state is not None:
+        elif isinstance(module, layers.LatentTreeLayer) and module.estimator_state is not None:
             initialization.copy_(module.estimator_state, module.estimator.initial_state())
 
     def is_custom_code(self) -> bool:  # type: ignore[override]
@@ -87,6 +99,11 @@ class LatentTreePreTrainedModel(PreTrainedModel):
 
         (Where some are special tokens, which are no words, call `model.base_model.set_word_boundaries(tokenizer)` after it.)
         """
+        if isinstance(self.config.parser_input, list) or isinstance(self.config.decoder_input, list):
+            raise ValueError(
+                "The model sees kinds of tokens, and new tokens have none. Make it anew with `parser_input` or `decoder_input` "
+                "for the larger vocabulary."
+            )
         embeddings = super().resize_token_embeddings(*args, **kwargs)
         base = self.base_model
         added = embeddings.weight.shape[0] - len(base.token_kinds)
