@@ -18,13 +18,28 @@ from hf_latent.trees.tree import Tree
 
 logger = logging.getLogger(__name__)
 
+# From which share of sentences on trees count as collapsed; and below how many nats for each word as certain.
+COLLAPSED, CERTAIN = 0.95, 1e-3
+COLLAPSES = {
+    "flat": "nearly all trees are flat: in each, all words have the same head.",
+    "chain": "nearly all trees are chains: in each, every word hangs from its neighbour.",
+    "certain": "the choice of trees is certain: each sentence has one tree, and no gradient reaches another.",
+}
+REMEDIES = (
+    "If the decoder can do without the tree, it will: see `RelianceCallback`. To try: a bonus on the entropy in the first part "
+    "of the training (`ScheduleCallback(entropy_bonus=linear(0.5, until=0.2))`), a lower learning rate for the scorer "
+    '(`parameter_groups`), `decoder_input="embeddings"`, `single_root=True`, several starts (`train_with_restarts`).'
+)
+
 
 class TreeStatisticsCallback(TrainerCallback):
     """Logs, with each evaluation, what the trees of some sentences look like, to wherever the Trainer reports.
 
     `trees/depth` and `trees/flat` (see `tree_statistics`), `trees/entropy` (of the distribution over trees, in nats for each
     word) and, from the second evaluation, `trees/agreement` (the share of words with the same head as in the evaluation
-    before). Trees that stop changing early, or turn flat, are seen here long before the accuracy tells.
+    before). Trees that stop changing early, or turn flat, are seen here long before the accuracy tells. Of a choice that has
+    collapsed (nearly all sentences of three words and more have flat trees, or chains, or nothing is left to choose), the log
+    has a warning, with what to try, once in a training.
 
     >>> trainer.add_callback(TreeStatisticsCallback(trainer, texts))
 
@@ -46,8 +61,15 @@ class TreeStatisticsCallback(TrainerCallback):
         self.trainer, self.texts, self.batch_size = trainer, list(texts), batch_size
         for _ in self._encoded(without_adapters(trainer.model)):
             pass  # a text that cannot be looked at is told of now, and not in the middle of the training
+        self._forget()
+
+    def _forget(self) -> None:
         self.last: list[Tree] = []
         self.step = -1
+        self.warned: set[str] = set()
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._forget()
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         if state.global_step == self.step:  # another evaluation set, and the same trees
@@ -62,6 +84,9 @@ class TreeStatisticsCallback(TrainerCallback):
             logs["trees/agreement"] = attachment_score(trees, self.last)
         self.last = trees
         self.trainer.log(logs)
+        for kind in collapses(trees, logs["trees/entropy"]) - self.warned:
+            logger.warning(f"At step {self.step}, {COLLAPSES[kind]} {REMEDIES}")
+            self.warned.add(kind)
 
     def _encoded(self, model) -> Iterator[Encoded]:
         for start in range(0, len(self.texts), self.batch_size):
@@ -77,6 +102,15 @@ class TreeStatisticsCallback(TrainerCallback):
             entropy = model.base_model.tree.structure.entropy(output.arc_scores, output.num_words)
             entropies += (entropy / output.num_words.clamp(min=1)).tolist()
         return trees, entropies
+
+
+def collapses(trees: Sequence[Tree], entropy: float) -> set[str]:
+    """In which ways the choice of a tree has come to nothing, by the keys of `COLLAPSES`; `entropy` in nats for each word.
+
+    Shorter sentences than of three words do not count: all their trees are flat or chains.
+    """
+    found = tree_statistics([tree for tree in trees if len(tree.words) > 2])
+    return {kind for kind in ("flat", "chain") if found[kind] >= COLLAPSED} | ({"certain"} if entropy < CERTAIN else set())
 
 
 class RelianceCallback(TrainerCallback):

@@ -1,190 +1,157 @@
-"""Are latent trees the right ones? List operations, learned from their answers alone.
+"""One run: a network learns to answer expressions of up to 20 tokens with the stock Trainer, and is tested on longer ones."""
 
-    python examples/listops/train.py --output_dir outputs/listops
-    python examples/listops/train.py --output_dir outputs/listops --estimators perturb_and_map --test_file listops.test.tsv.gz
-
-Generates expressions, trains one model for each estimator, kind of trees and seed, and tabulates how many answers and how many
-edges of the trees are right. The trees are never shown. Each run is kept in a file of its own, so that the command can be
-stopped and given again. Expressions with operators that the model was not trained on are left out of `--test_file`.
-"""
-
-import argparse
-import json
-import random
-import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from model import PADDING, ListOpsModel
+from datasets import Dataset
+from model import PADDING, ROUNDS, SequenceModel, TreeModel
 from torch import Tensor
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hf_latent import DependencyTree, get_estimator
 from hf_latent.data.listops import OPERATORS as ALL_OPERATORS
 from hf_latent.data.listops import TOKENS, Expression, generate, read_file
-from hf_latent.files import write_file
-from hf_latent.structures.dependency_tree.conversions import heads_from_arcs
-from hf_latent.trees import Tree, attachment_score, baseline_trees
+from hf_latent.training import ScheduleCallback, length_curriculum, linear, parameter_groups
 
-sys.path.append(str(Path(__file__).parents[1]))
-from resumable_runs import run_all
-
-ESTIMATORS = {
-    "marginals": {},
-    "sparsemap": {},
-    "perturb_and_map": {},
-    "perturbed_marginals": {},
-    "score_function": {"baseline": "self_critical"},
-    "ste_marginals": {},
-    "ste_identity": {"step_size": 1.0},
-    "spigot": {"step_size": 1.0},
-    "spigot_ce": {"step_size": 1.0},
-    "spigot_eg": {"step_size": 1.0},
-}
-KINDS = {"projective": DependencyTree(True, True), "non_projective": DependencyTree(False, True)}
+KINDS = {"projective": DependencyTree(True, True), "non-projective": DependencyTree(False, True)}
 OPERATORS = ("[MAX", "[MIN", "[MED", "[SM")
-LONGEST, BATCH = 20, 64
+LONGEST, BATCH, EXPRESSIONS = 20, 64, 50_000
+# The tests: what is generated, and how many of them. Of each, the model has seen none.
+TESTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "up to 20 tokens": (1000, {"longest": LONGEST}),
+    "21 to 40, depth 3": (500, {"shortest": 21, "longest": 40, "least_depth": 3}),
+    "21 to 40, depth 5": (500, {"shortest": 21, "longest": 40, "depth": 5, "least_depth": 5}),
+    "80 to 100": (500, {"shortest": 80, "longest": 100, "depth": 8, "least_depth": 5}),
+    "160 to 200": (250, {"shortest": 160, "longest": 200, "depth": 10, "least_depth": 6}),
+    "5 to 8 operands": (500, {"longest": 60, "operands": (5, 8)}),
+}
+SCALE = {"bilstm": {"size": 256, "layers": 2}, "transformer": {"size": 128, "layers": 4}}
 
 
-def encode(expressions: list[Expression]) -> tuple[Tensor, Tensor]:
-    """`input_ids (batch, tokens)` and answers `(batch,)`."""
-    rows = [torch.tensor([TOKENS.index(token) for token in expression.tokens]) for expression in expressions]
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
-    return padded, torch.tensor([expression.answer for expression in expressions])
+def new_model(run: dict[str, Any]) -> torch.nn.Module:
+    if run["row"] in SCALE:
+        return SequenceModel(run["row"], **SCALE[run["row"]], dropout=run.get("dropout", 0.0))
+    if run["row"] == "gold trees":
+        return TreeModel(None, KINDS["projective"])
+    structure = KINDS[run["kind"]] if run.get("single_root", True) else DependencyTree(run["kind"] == "projective")
+    estimator = get_estimator(run["row"], **run.get("options", {}))
+    return TreeModel(estimator, structure, run.get("scorer", "counter"), run.get("kinds", True))
 
 
-def gold_trees(expressions: list[Expression]) -> list[Tree]:
-    return [Tree(expression.words, expression.heads) for expression in expressions]
+def training_data(steps: int, seed: int, curriculum: bool) -> Dataset:
+    expressions = generate(EXPRESSIONS, LONGEST, seed=1, operators=OPERATORS)
+    data = Dataset.from_dict(
+        {
+            "input_ids": [[TOKENS.index(token) for token in one.tokens] for one in expressions],
+            "labels": [one.answer for one in expressions],
+            "gold_heads": [one.heads for one in expressions],
+        }
+    ).with_format("torch")
+    lengths = [len(one.tokens) for one in expressions]
+    shares = {} if curriculum else {"start": 1.0}
+    return data.select(length_curriculum(lengths, steps * BATCH / len(lengths), seed=seed, **shares))
+
+
+def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def padded(name: str, value: int) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True, padding_value=value)
+
+    labels = torch.stack([row["labels"] for row in rows])
+    return {"input_ids": padded("input_ids", PADDING), "gold_heads": padded("gold_heads", -1), "labels": labels}
+
+
+def train(**run: Any) -> dict[str, Any]:
+    """The figures of one run.
+
+    At first, the trees' entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
+    of the questions, and a decoder that never sees another tree has no use for one. At first, expressions are short. And what
+    the parser counts becomes exact over the first 60 % of the training. `run` says what is left out of this.
+    """
+    torch.set_num_threads(1)
+    set_seed(run["seed"])
+    model, steps, without = new_model(run), run["steps"], run.get("without", [])
+    latent = run["row"] not in (*SCALE, "gold trees")
+    rate = run.get("learning_rate", 4e-3)
+    rates = {} if not latent or "own learning rate" in without else {"tree": 1e-3, "embeddings": 1e-3, "context": 1e-3}
+    optimizer = torch.optim.AdamW(parameter_groups(model, rate, rates, weight_decay=0.01), fused=True)
+    arguments = TrainingArguments(
+        output_dir="unused",
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        train_sampling_strategy="sequential",
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": steps // 2, "decay_type": "linear"},
+        save_strategy="no",
+        logging_strategy="steps",
+        logging_steps=max(steps // 10, 1),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        seed=run["seed"],
+    )
+    data = training_data(steps, run["seed"], "curriculum" not in without)
+    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate, optimizers=(optimizer, None))
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if latent:
+        schedules = {
+            "entropy_bonus": linear(run.get("entropy", 0.5), until=1 / 6),
+            "counter_temperature": lambda done: 0.1 ** min(1.0, done / 0.6),
+        }
+        left_out = {"entropy bonus": "entropy_bonus", "whole steps": "counter_temperature"}
+        for what in without:
+            schedules.pop(left_out.get(what, ""), None)
+        if schedules:
+            trainer.add_callback(ScheduleCallback(**schedules))
+    started = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - started
+    losses = [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry]
+    figures = {name: evaluate(model, expressions) for name, expressions in all_tests(run).items()}
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"tests": figures, "losses": losses, "seconds": seconds, "parameters": parameters}
+
+
+def all_tests(run: dict[str, Any]) -> dict[str, list[Expression]]:
+    """Validation (to choose by), the generated tests, and those of files."""
+    known = {one.tokens for one in generate(EXPRESSIONS, LONGEST, seed=1, operators=OPERATORS)}
+    found = {}
+    for place, (name, (count, shape)) in enumerate([("validation", (1000, {"longest": LONGEST})), *TESTS.items()]):
+        drawn = generate(count + count // 2, seed=100 + place, operators=OPERATORS, **{"depth": ROUNDS, **shape})
+        found[name] = [one for one in drawn if one.tokens not in known][:count]
+    for file in run.get("files", []):
+        unknown = set(ALL_OPERATORS) - set(OPERATORS)
+        found[file.split("/")[-1]] = [one for one in read_file(file) if not unknown & set(one.tokens)][
+            : run.get("of_files", 2000)
+        ]
+    return found
 
 
 @torch.no_grad()
-def evaluate(model: ListOpsModel, expressions: list[Expression]) -> dict[str, float]:
+def evaluate(model: torch.nn.Module, expressions: list[Expression]) -> dict[str, float]:
     """The share of answers and of edges that are right. A tree has one edge a word, so precision and recall are the same."""
     model.eval()
-    right, trees = 0, []
-    for start in range(0, len(expressions), 256):
-        batch = expressions[start : start + 256]
-        input_ids, answers = encode(batch)
-        _, logits, tree, lengths = model(input_ids, answers)
-        right += int((logits.argmax(1) == answers).sum())
-        heads = heads_from_arcs(model.tree.structure.argmax(tree.scores, lengths))
-        trees += [Tree(one.words, tuple(row[: len(one.words)].tolist())) for one, row in zip(batch, heads, strict=True)]
+    answers = edges = words = 0
+    by_length = sorted(expressions, key=lambda one: len(one.tokens))
+    for start in range(0, len(by_length), 100):
+        batch = by_length[start : start + 100]
+        rows = [
+            {
+                "input_ids": torch.tensor([TOKENS.index(token) for token in one.tokens]),
+                "labels": torch.tensor(one.answer),
+                "gold_heads": torch.tensor(one.heads),
+            }
+            for one in batch
+        ]
+        inputs = collate(rows)
+        output = model(**inputs)
+        answers += int((output["logits"].argmax(1) == inputs["labels"]).sum())
+        if "heads" in output:
+            gold = inputs["gold_heads"]
+            edges += int(((output["heads"] == gold) & (gold >= 0)).sum())
+            words += int((gold >= 0).sum())
     model.train()
-    return {"answers": right / len(expressions), "edges": attachment_score(trees, gold_trees(expressions))}
-
-
-def train(
-    estimator: str,
-    options: dict[str, Any],
-    kind: str,
-    seed: int,
-    steps: int,
-    entropy: float,
-    expressions: int,
-    test_file: str | None,
-) -> dict[str, Any]:
-    """One run: the figures at the end, and the curves on the way there.
-
-    At first, each tree's entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
-    of the questions, and a decoder that never sees another tree has no use for one. And at first, expressions are short. The
-    parser has learned all that it will after 40 % of the steps, and rests, so that the decoder can learn to calculate.
-    """
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    source = random.Random(seed)
-    training = sorted(generate(expressions, LONGEST, seed=1, operators=OPERATORS), key=lambda one: len(one.tokens))
-    known = {one.tokens for one in training}
-    validation = [one for one in generate(2000, LONGEST, seed=2, operators=OPERATORS) if one.tokens not in known][:1000]
-    model = ListOpsModel(get_estimator(estimator, **options), KINDS[kind])
-    decoder = [*model.words.parameters(), *model.messages.parameters(), *model.output.parameters()]
-    parser = [*model.kind_embedding.parameters(), *model.encoder.parameters(), *model.tree.parameters()]
-    groups = [{"params": parser, "lr": 1e-3}, {"params": decoder, "lr": 2e-3}]
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        [lambda step: min(1.0, max(0.0, 3 - 7.5 * step / steps)), lambda step: min(1.0, 2 * (1 - step / steps) + 0.02)],
-    )
-    curves, started = [], time.perf_counter()
-    for step in range(1, steps + 1):
-        pool = training[: int(len(training) * min(1.0, 0.05 + 10 * step / steps))]
-        input_ids, answers = encode(source.sample(pool, min(BATCH, len(pool))))
-        loss, _, tree, lengths = model(input_ids, answers)
-        bonus = entropy * max(0.0, 1 - 6 * step / steps)
-        if bonus:
-            loss = loss - bonus * (model.tree.structure.entropy(tree.scores, lengths) / lengths).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % max(steps // 10, 1) == 0:
-            curves.append({"step": step, **evaluate(model, validation)})
-    result = {"validation": curves[-1], "curves": curves, "seconds": time.perf_counter() - started}
-    if test_file is not None:
-        result["test"] = evaluate(model, known_expressions(test_file))
-    return result
-
-
-def known_expressions(path: str) -> list[Expression]:
-    """Those of a file whose operators a model was trained on."""
-    unknown = set(ALL_OPERATORS) - set(OPERATORS)
-    known = [one for one in read_file(path) if not unknown & set(one.tokens)]
-    if not known:
-        raise ValueError(f"{path} has no expression without the operators {', '.join(sorted(unknown))}: none to test on.")
-    return known
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/listops"))
-    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=list(ESTIMATORS))
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), help="of trees; all with a single root")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--entropy", type=float, default=0.5, help="how much a tree's entropy (per word) is rewarded at first")
-    parser.add_argument("--expressions", type=int, default=20_000, help="to train on")
-    parser.add_argument("--test_file", help="`answer<TAB>expression` lines")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
-    arguments = parser.parse_args()
-    runs = [
-        {
-            "estimator": estimator,
-            "options": ESTIMATORS[estimator],
-            "kind": kind,
-            "seed": seed,
-            "steps": arguments.steps,
-            "entropy": arguments.entropy,
-            "expressions": arguments.expressions,
-            "test_file": arguments.test_file,
-        }
-        for estimator in arguments.estimators
-        for kind in arguments.kinds
-        for seed in arguments.seeds
-    ]
-    found = run_all(train, runs, arguments.output_dir / "runs", arguments.jobs)
-    results = {(run["estimator"], run["kind"], run["seed"]): result for run, result in zip(runs, found, strict=True)}
-    measures = [("validation", "answers"), ("validation", "edges")]
-    if arguments.test_file is not None:
-        measures += [("test", "answers"), ("test", "edges")]
-    head = [f"{kind}: {what}" + (" (file)" if split == "test" else "") for kind in arguments.kinds for split, what in measures]
-    lines = [["", *head], [":--"] + ["--:"] * len(head)]
-    for estimator in arguments.estimators:
-        cells = [estimator]
-        for kind in arguments.kinds:
-            own = [results[estimator, kind, seed] for seed in arguments.seeds]
-            cells += [f"{100 * statistics.mean(one[split][what] for one in own):.1f}" for split, what in measures]
-        lines.append(cells)
-    gold = gold_trees(generate(1000, LONGEST, seed=2, operators=OPERATORS))
-    others = [f"{name} {100 * attachment_score(trees, gold):.1f}" for name, trees in baseline_trees(gold).items()]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    text += f"\n\nEdges of trees that need no training: {', '.join(others)}.\n"
-    write_file(arguments.output_dir / "listops.md", text)
-    stored = [{"run": run, **result} for run, result in zip(runs, found, strict=True)]
-    write_file(arguments.output_dir / "listops.json", json.dumps(stored, indent=1) + "\n")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+    return {"answers": answers / len(expressions), **({"edges": edges / words} if words else {})}

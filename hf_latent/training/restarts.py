@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import logging
 
@@ -66,6 +66,7 @@ def train_with_restarts(make_trainer: Callable[[int], Trainer], starts: int = 4,
     if best is None:
         raise ValueError(f"None of the {starts} starts has a finite loss. Lower the learning rate, or look at the data.")
     _, trainer, checkpoint = best
+    set_seed(trainer.args.seed)  # as the Trainer did when it was made: the order of examples is drawn again, and is the same
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.args.save_strategy == SaveStrategy.NO:
         _remove(trainer, checkpoint)

@@ -70,39 +70,32 @@ class ScheduleCallback(TrainerCallback):
         self._set(model, state.best_global_step if is_best else state.global_step, state.max_steps)
 
     def _set(self, model: nn.Module, step: int, steps: int) -> None:
-        layers = latent_layers(model)
+        layers = modules_of(model, LatentLayer, "latent choice: no `LatentLayer` or `LatentTreeLayer`")
         for name, schedule in self.schedules.items():
             value = schedule(step / max(steps, 1))
             if name == "entropy_bonus":
                 for layer in layers:
                     layer.entropy_bonus = value
             elif name == "counter_temperature":
-                for counters in _modules(model, Counters):
+                for counters in modules_of(model, Counters, "counters: no `Counters`"):
                     counters.temperature = value
             else:
                 for layer in layers:
                     layer.estimator = layer.estimator.with_options(**{name: value})
-                for latent_tree in _modules(model, LatentTreeModel):
-                    latent_tree.config.estimator_options = {**(latent_tree.config.estimator_options or {}), name: value}
+                for config in (module.config for module in model.modules() if isinstance(module, LatentTreeModel)):
+                    config.estimator_options = {**(config.estimator_options or {}), name: value}
 
 
-def latent_layers(model: nn.Module) -> list[LatentLayer]:
-    """The latent choices within a model.
+def modules_of(model: nn.Module, kind: type[Found], what: str) -> list[Found]:
+    """All modules of a kind within a model.
 
     Raises:
         ValueError: there is none.
     """
-    layers = _modules(model, LatentLayer)
-    if not layers:
-        raise ValueError(
-            f"The model ({type(model).__name__}) has no latent choice: no `LatentLayer` or `LatentTreeLayer` in it. (A "
-            "latent-tree model with `estimator=None` has no tree.)"
-        )
-    return layers
+    found = [module for module in model.modules() if isinstance(module, kind)]
+    if not found:
+        raise ValueError(f"The model ({type(model).__name__}) has no {what} is in it.")
+    return found
 
 
-def _modules(model: nn.Module, kind: type[Found]) -> list[Found]:
-    return [module for module in model.modules() if isinstance(module, kind)]
-
-
-__all__ = ["Schedule", "ScheduleCallback", "latent_layers", "linear"]
+__all__ = ["Schedule", "ScheduleCallback", "linear"]

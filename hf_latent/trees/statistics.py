@@ -59,7 +59,8 @@ def tree_statistics(trees: Sequence[Tree]) -> dict[str, float]:
     """What the trees of a corpus look like.
 
     Returns: `depth` (mean over trees of the deepest word's number of arcs to ROOT), `roots` (mean number of words below
-    ROOT), `flat` (share of trees in which all words have the same head), `arc_length` (mean distance between a word and its
+    ROOT), `flat` (share of trees in which all words have the same head), `chain` (share of trees in which each word hangs from
+    the one before it, or each from the one after it), `arc_length` (mean distance between a word and its
     head, ROOT apart), `to_the_left` (share of those heads that stand before their word), `projective` (share of trees).
     Sentences without words count for nothing. Without any, all is NaN; where all words hang from ROOT, so are the two of heads.
     """
@@ -73,10 +74,16 @@ def tree_statistics(trees: Sequence[Tree]) -> dict[str, float]:
         "depth": mean([max(tree.depths) for tree in trees]),
         "roots": mean([tree.heads.count(0) for tree in trees]),
         "flat": mean([tree.is_flat for tree in trees]),
+        "chain": mean([tree.heads in chains(len(tree.words)) for tree in trees]),
         "arc_length": mean([abs(word - head) for word, head in arcs]),
         "to_the_left": mean([head < word for word, head in arcs]),
         "projective": mean([tree.is_projective for tree in trees]),
     }
+
+
+def chains(n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The heads of `n` words each of which hangs from the one before, and from the one after."""
+    return tuple(range(n)), (*range(2, n + 1), 0) if n else ()
 
 
 def baseline_trees(gold: Sequence[Tree], seed: int = 0, structure: DependencyTree | None = None) -> dict[str, list[Tree]]:
@@ -93,8 +100,8 @@ def baseline_trees(gold: Sequence[Tree], seed: int = 0, structure: DependencyTre
 
     shapes = {
         "flat": lambda n: (0,) * n,
-        "right-branching": lambda n: tuple(range(n)),
-        "left-branching": lambda n: (*range(2, n + 1), 0) if n else (),
+        "right-branching": lambda n: chains(n)[0],
+        "left-branching": lambda n: chains(n)[1],
         "random": random_heads,
     }
     return {name: [Tree(tree.words, shape(len(tree.words))) for tree in gold] for name, shape in shapes.items()}
