@@ -9,10 +9,10 @@ the true ones, which it never saw.
 import argparse
 import json
 import random
+import tempfile
 import time
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from little_language import CLASSES, SEASON, WORD_CLASS, Sentence, generate
 from transformers import (
@@ -28,55 +28,25 @@ from transformers import (
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, parse
 from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
+from hf_latent.training import train_with_restarts
 from hf_latent.trees import Tree, attachment_score, baseline_trees, side_by_side
 
 
-class SeasonEmbedding(torch.nn.Embedding):
-    """One vector for all words of a season: that of the first of them."""
-
-    def __init__(self, config: BiLstmConfig) -> None:
-        super().__init__(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
-        self.register_buffer("first_of_season", torch.tensor(config.first_of_season))
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(self.first_of_season[input_ids])
-
-
-class TwoViewEncoder(BiLstmModel):
-    """A BiLSTM over word classes ("adjective noun preposition noun"), beside embeddings of the words' seasons.
-
-    The parser reads the BiLSTM and the decoder the embeddings, so that neither can do the work of the other. A parser that
-    sees the words solves the task by itself and tells the decoder the answer through the shape of a tree; a decoder that sees
-    the classes tells arcs apart by them, and is content with trees whose arcs point the other way.
-    """
-
-    def __init__(self, config: BiLstmConfig) -> None:
-        super().__init__(config)
-        self.embeddings = SeasonEmbedding(config)
-        self.class_embeddings = torch.nn.Embedding(len(CLASSES) + 2, config.embedding_size)
-        self.register_buffer("word_classes", torch.tensor(config.word_classes))
-
-    def forward(self, input_ids, attention_mask=None, **kwargs):
-        classes = self.class_embeddings(self.word_classes[input_ids])
-        return super().forward(inputs_embeds=classes, attention_mask=attention_mask, **kwargs)
-
-
 def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **options) -> LatentTreeForSequenceClassification:
+    """A classifier whose parser reads word classes ("adjective noun preposition noun"), and its decoder seasons.
+
+    So neither can do the work of the other. A parser that sees the words solves the task by itself and tells the decoder the
+    answer through the shape of a tree; a decoder that sees the classes tells arcs apart by them, and is content with trees
+    whose arcs point the other way.
+    """
     vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.convert_tokens_to_ids)
-    first = {season: vocabulary.index(next(word for word in vocabulary if SEASON.get(word) == season)) for season in range(4)}
-    config = BiLstmConfig(
-        vocab_size=len(vocabulary),
-        embedding_size=32,
-        hidden_size=64,
-        word_classes=[CLASSES.index(WORD_CLASS[word]) + 2 if word in WORD_CLASS else 0 for word in vocabulary],
-        first_of_season=[first[SEASON[word]] if word in SEASON else place for place, word in enumerate(vocabulary)],
-    )
     return LatentTreeForSequenceClassification.from_encoder(
-        TwoViewEncoder(config),
+        BiLstmModel(BiLstmConfig(vocab_size=len(vocabulary), embedding_size=32, hidden_size=64)),
         tokenizer,
         num_labels=2,
         estimator=estimator,
-        decoder_input="embeddings",  # of each word and its head, with no context
+        parser_input=[1 + CLASSES.index(WORD_CLASS[word]) if word in WORD_CLASS else 0 for word in vocabulary],
+        decoder_input=[1 + SEASON[word] if word in SEASON else 0 for word in vocabulary],
         single_root=True,
         arc_size=32,
         decoder_size=64,
@@ -84,12 +54,11 @@ def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **optio
     )
 
 
-def train(
+def new_trainer(
     model: LatentTreeForSequenceClassification, tokenizer: PreTrainedTokenizerBase, data: Dataset, epochs: float, **options
-) -> float:
-    """The mean training loss, after training with the stock Trainer."""
+) -> Trainer:
+    """The stock Trainer, with a quiet progress bar."""
     arguments = TrainingArguments(
-        output_dir="unused",
         num_train_epochs=epochs,
         per_device_train_batch_size=64,
         learning_rate=2e-3,
@@ -103,8 +72,7 @@ def train(
     trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=DataCollatorWithPadding(tokenizer))
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(QuietProgress)
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1]
+    return trainer
 
 
 class QuietProgress(ProgressCallback):
@@ -134,17 +102,21 @@ def best_of_starts(
     print(f"\nWith a latent tree ({arguments.estimator}): {arguments.starts} starts, of which the best goes on")
     pulled_back = arguments.estimator in ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
     options = {"estimator_options": {"step_size": arguments.step_size}} if pulled_back else {}
-    candidates = []
-    for seed in range(arguments.seed, arguments.seed + arguments.starts):
-        set_seed(seed)
-        model = new_model(tokenizer, arguments.estimator, **options)
-        loss = train(model, tokenizer, data, epochs=5, lr_scheduler_type="constant", seed=seed)
-        print(f"start {seed}: training loss {loss:.3f}")
-        candidates.append((loss, seed, model))
-    loss, seed, model = min(candidates, key=lambda candidate: candidate[0])
-    loss = train(model, tokenizer, data, epochs=8, seed=seed)
-    print(f"start {seed}, gone on: training loss {loss:.3f}")
-    return model
+    with tempfile.TemporaryDirectory() as folder:
+
+        def make_trainer(seed: int) -> Trainer:
+            set_seed(seed)
+            model = new_model(tokenizer, arguments.estimator, **options)
+            return new_trainer(model, tokenizer, data, epochs=13, seed=seed, output_dir=f"{folder}/{seed}")
+
+        trainer = train_with_restarts(make_trainer, arguments.starts, share=5 / 13, seed=arguments.seed)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    print(f"The best start had seed {trainer.args.seed}; its training loss in the last epoch is {losses[-1]:.3f}")
+    return trainer.model
+
+
+def step_size(text: str) -> float | str:
+    return text if text == "auto" else float(text)
 
 
 def main() -> None:
@@ -152,7 +124,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("demo_output"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--estimator", default="spigot_ce")
-    parser.add_argument("--step_size", type=float, default=0.1, help="of the pulled-back estimators")
+    parser.add_argument("--step_size", type=step_size, default=0.1, help="of the pulled-back estimators; or auto")
     parser.add_argument("--starts", type=int, default=4)
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -175,7 +147,7 @@ def main() -> None:
     print("\nThe network without a tree")
     set_seed(arguments.seed)
     no_tree = new_model(tokenizer, None)
-    train(no_tree, tokenizer, train_data, epochs=2)
+    new_trainer(no_tree, tokenizer, train_data, epochs=2, output_dir="unused").train()
 
     model = best_of_starts(tokenizer, train_data, arguments)
     accuracies = {
