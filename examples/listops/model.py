@@ -30,15 +30,14 @@ class Calculator(nn.Module):
     An operand counts as much as its arc weighs; what hangs from a digit is lost.
     """
 
-    def __init__(self, size: int = 64) -> None:
+    def __init__(self, size: int = 64, units: int = 512) -> None:
         super().__init__()
-        units = 4 * size
         self.operators, self.gates = nn.Embedding(len(OPERATORS), size), nn.Embedding(len(OPERATORS), units)
         nn.init.normal_(self.gates.weight, 1.0, 0.3)
         self.operands = nn.Linear(len(DIGITS), size, bias=False)
         nn.init.normal_(self.operands.weight)
         self.units = nn.Linear(2 * size, units)
-        self.output = nn.Sequential(nn.LayerNorm(units), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, len(DIGITS)))
+        self.output = nn.Sequential(nn.LayerNorm(units), nn.Linear(units, len(DIGITS)))
 
     def forward(self, input_ids: Tensor, arcs: Tensor) -> Tensor:
         is_operator = input_ids < len(OPERATORS)

@@ -14,6 +14,7 @@ from hf_latent import DependencyTree, get_estimator
 from hf_latent.data.listops import OPERATORS as ALL_OPERATORS
 from hf_latent.data.listops import TOKENS, Expression, generate, read_file
 from hf_latent.training import ScheduleCallback, length_curriculum, linear, parameter_groups
+from hf_latent.training.schedules import Schedule
 
 KINDS = {"projective": DependencyTree(True, True), "non-projective": DependencyTree(False, True)}
 OPERATORS = ("[MAX", "[MIN", "[MED", "[SM")
@@ -27,6 +28,7 @@ TESTS: dict[str, tuple[int, dict[str, Any]]] = {
     "160 to 200": (250, {"shortest": 160, "longest": 200, "depth": 10, "least_depth": 6}),
     "5 to 8 operands": (500, {"longest": 60, "operands": (5, 8)}),
 }
+WITH_NOISE = ("perturb_and_map", "perturbed_marginals", "imle")
 SCALE = {"bilstm": {"size": 256, "layers": 2}, "transformer": {"size": 128, "layers": 4}}
 
 
@@ -66,15 +68,16 @@ def train(**run: Any) -> dict[str, Any]:
     """The figures of one run.
 
     At first, the trees' entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
-    of the questions, and a decoder that never sees another tree has no use for one. At first, expressions are short. And what
-    the parser counts becomes exact over the first 60 % of the training. `run` says what is left out of this.
+    of the questions, and a decoder that never sees another tree has no use for one. At first, expressions are short. What the
+    parser counts becomes exact over the first 60 % of the training; noise, of the estimators that have it, fades from 40 to
+    80 %. `run` says what is left out of this.
     """
     torch.set_num_threads(1)
     set_seed(run["seed"])
     model, steps, without = new_model(run), run["steps"], run.get("without", [])
     latent = run["row"] not in (*SCALE, "gold trees")
     rate = run.get("learning_rate", 4e-3)
-    rates = {} if not latent or "own learning rate" in without else {"tree": 1e-3, "embeddings": 1e-3, "context": 1e-3}
+    rates = dict.fromkeys(["tree", "embeddings", "context"], 1e-3) if latent and "own learning rate" not in without else {}
     optimizer = torch.optim.AdamW(parameter_groups(model, rate, rates, weight_decay=0.01), fused=True)
     arguments = TrainingArguments(
         output_dir="unused",
@@ -97,15 +100,7 @@ def train(**run: Any) -> dict[str, Any]:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if latent:
-        schedules = {
-            "entropy_bonus": linear(run.get("entropy", 0.5), until=1 / 6),
-            "counter_temperature": lambda done: 0.1 ** min(1.0, done / 0.6),
-        }
-        left_out = {"entropy bonus": "entropy_bonus", "whole steps": "counter_temperature"}
-        for what in without:
-            schedules.pop(left_out.get(what, ""), None)
-        if schedules:
-            trainer.add_callback(ScheduleCallback(**schedules))
+        trainer.add_callback(ScheduleCallback(**schedules(run["row"], without)))
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
@@ -113,6 +108,16 @@ def train(**run: Any) -> dict[str, Any]:
     figures = {name: evaluate(model, expressions) for name, expressions in all_tests(run).items()}
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return {"tests": figures, "losses": losses, "seconds": seconds, "parameters": parameters}
+
+
+def schedules(estimator: str, without: list[str]) -> dict[str, Schedule]:
+    """What changes in the course of the training, but for what is left out. (Something always stays.)"""
+    found: dict[str, Schedule] = {"entropy_bonus": linear(0.0 if "entropy bonus" in without else 0.5, until=1 / 6)}
+    if "whole steps" not in without:
+        found["counter_temperature"] = lambda done: 0.1 ** min(1.0, done / 0.6)
+    if estimator in WITH_NOISE and "less noise" not in without:
+        found["noise_scale"] = lambda done: 0.05 ** min(1.0, max(0.0, done / 0.4 - 1))
+    return found
 
 
 def all_tests(run: dict[str, Any]) -> dict[str, list[Expression]]:

@@ -1,0 +1,164 @@
+"""Where a latent tree wins: list operations learned from short expressions, and tested on long ones.
+
+    pip install 'hf_latent[examples]'
+    python examples/listops/reproduce.py table      --output_dir outputs/listops --files listops.test_d5f.tsv.gz
+    python examples/listops/reproduce.py step_sizes --output_dir outputs/listops
+    python examples/listops/reproduce.py ablation   --output_dir outputs/listops
+    python examples/listops/reproduce.py baselines  --output_dir outputs/listops
+
+Each run is kept in a file of its own, so that a command that was stopped goes on where it was. Expressions with operators that
+the models were not trained on are left out of `--files`.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from train import train
+
+from hf_latent import list_estimators
+from hf_latent.files import write_file
+
+sys.path.append(str(Path(__file__).parents[1]))
+from resumable_runs import run_all
+
+KINDS = ("projective", "non-projective")
+WITHOUT_TREES = ("bilstm", "transformer")
+PULLED_BACK = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
+# Trees of 14 words are too many to enumerate.
+NOT_FEASIBLE = ("expected_loss",)
+ESTIMATORS = [name for name in list_estimators() if name not in NOT_FEASIBLE]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "score_function": {"baseline": "self_critical"},
+    **{name: {"step_size": "auto"} for name in PULLED_BACK},
+}
+STEP_SIZES: list[float | str] = ["auto", 0.03, 0.1, 0.3, 1.0]
+LEFT_OUT = ["entropy bonus", "whole steps", "less noise", "own learning rate", "curriculum"]
+# From this share of edges on, a run has found the trees.
+FOUND = 0.9
+
+
+def run_of(row: str, kind: str | None, seed: int, arguments: argparse.Namespace, **changed: Any) -> dict[str, Any]:
+    """The arguments of `train` for one run."""
+    run: dict[str, Any] = {"row": row, "seed": seed, "steps": arguments.steps}
+    if kind is not None:
+        run |= {"kind": kind, "options": OPTIONS.get(row, {})}
+    if arguments.files:
+        run["files"] = arguments.files
+    return run | changed
+
+
+def finish(runs: list[tuple[str, dict[str, Any]]], arguments: argparse.Namespace, name: str) -> None:
+    """Makes the runs, each with the label of its row, and writes a table of them."""
+    results = run_all(train, [run for _, run in runs], arguments.output_dir / "runs", arguments.jobs)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for (label, _), result in zip(runs, results, strict=True):
+        rows.setdefault(label, []).append(result)
+    text = table(rows)
+    write_file(arguments.output_dir / f"{name}.md", text)
+    stored = [{"label": label, "run": run, **result} for (label, run), result in zip(runs, results, strict=True)]
+    write_file(arguments.output_dir / f"{name}.json", json.dumps(stored, indent=1) + "\n")
+    print(text)
+
+
+def table(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """Answers and edges in percent, the mean over runs ± its standard error, and how many runs found the trees."""
+    names = list(next(iter(rows.values()))[0]["tests"])
+    lines = [["", "found", *names, "seconds"], [":--"] + ["--:"] * (len(names) + 2)]
+    for label, results in rows.items():
+        cells = []
+        for name in names:
+            answers = figure([one["tests"][name]["answers"] for one in results])
+            edges = [one["tests"][name]["edges"] for one in results if "edges" in one["tests"][name]]
+            cells.append(f"{answers} / {figure(edges)}" if edges else answers)
+        found = [one["tests"]["validation"].get("edges", 0.0) >= FOUND for one in results]
+        seconds = f"{statistics.mean(one['seconds'] for one in results):.0f}"
+        lines.append([label, f"{sum(found)}/{len(found)}", *cells, seconds])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def figure(values: list[float]) -> str:
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
+def main_table(arguments: argparse.Namespace) -> None:
+    """All rows: sequence models, gold trees, and every estimator with both kinds of trees."""
+    runs = []
+    for seed in arguments.seeds:  # so that a command that is stopped has something of each
+        for row in arguments.rows:
+            kinds = (None,) if row in (*WITHOUT_TREES, "gold trees") else arguments.kinds
+            for kind in kinds:
+                label = row if kind is None else f"{row}, {kind}"
+                runs.append((label, run_of(row, kind, seed, arguments)))
+    finish(runs, arguments, "table")
+
+
+def step_sizes(arguments: argparse.Namespace) -> None:
+    """η of the pulled-back estimators, to be chosen by the validation column."""
+    runs = [
+        (f"{row}, {kind}, η = {size}", run_of(row, kind, seed, arguments, options={"step_size": size}))
+        for seed in arguments.seeds
+        for row in PULLED_BACK
+        for kind in arguments.kinds
+        for size in STEP_SIZES
+    ]
+    finish(runs, arguments, "step_sizes")
+
+
+def ablation(arguments: argparse.Namespace) -> None:
+    """The recipe, and what is left when each part of it is taken away."""
+    runs = []
+    for seed in arguments.seeds:
+        for row in arguments.ablated:
+            for kind in arguments.kinds:
+                changes: dict[str, dict[str, Any]] = {"whole recipe": {}}
+                changes |= {f"no {what}": {"without": [what]} for what in LEFT_OUT}
+                changes["any number of roots"] = {"single_root": False}
+                changes["parser sees the tokens"] = {"kinds": False}
+                changes["biaffine over a BiLSTM"] = {"scorer": "biaffine"}
+                runs += [
+                    (f"{row}, {kind}: {name}", run_of(row, kind, seed, arguments, **change)) for name, change in changes.items()
+                ]
+    finish(runs, arguments, "ablation")
+
+
+def baselines(arguments: argparse.Namespace) -> None:
+    """Learning rates and dropout of the sequence models, to be chosen by the validation column."""
+    runs = [
+        (
+            f"{row}, learning rate {rate}, dropout {dropout}",
+            run_of(row, None, seed, arguments, learning_rate=rate, dropout=dropout),
+        )
+        for seed in arguments.seeds
+        for row in WITHOUT_TREES
+        for rate in (5e-4, 1e-3, 2e-3)
+        for dropout in (0.0, 0.1)
+    ]
+    finish(runs, arguments, "baselines")
+
+
+COMMANDS = {"table": main_table, "step_sizes": step_sizes, "ablation": ablation, "baselines": baselines}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    rows = [*WITHOUT_TREES, "gold trees", *ESTIMATORS]
+    parser.add_argument("command", choices=list(COMMANDS))
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/listops"))
+    parser.add_argument("--rows", nargs="+", default=rows, choices=rows)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of trees; all with a single root")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--ablated", nargs="+", default=["ste_marginals", "perturb_and_map"], choices=ESTIMATORS)
+    parser.add_argument("--files", nargs="*", default=[], help="`answer<TAB>expression` lines, to test on")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
+    arguments = parser.parse_args()
+    COMMANDS[arguments.command](arguments)
+
+
+if __name__ == "__main__":
+    main()
