@@ -17,10 +17,11 @@ from hf_latent import (
     TreeStatisticsCallback,
     parse,
 )
+from hf_latent.callbacks import collapses
 from hf_latent.diagnostics import reliance
 from hf_latent.model_cards import ModelCardCallback
 from hf_latent.reliance import KINDS
-from hf_latent.trees import tree_statistics
+from hf_latent.trees import Tree, tree_statistics
 
 TEXTS = ["a very good film .", "not unwatchable", "bad", "a good , very good unwatchable film ."]
 
@@ -54,6 +55,36 @@ def test_tree_statistics_are_logged_at_each_evaluation(tiny_bert, wordpiece, tmp
     assert logged[-1]["trees/flat"] == pytest.approx(tree_statistics(trees)["flat"])
     # No word has more than eight heads to choose from.
     assert all(0 <= entry["trees/entropy"] <= math.log(9) for entry in logged)
+
+
+@pytest.mark.parametrize(
+    ("trees", "entropy", "found"),
+    [
+        ([Tree(tuple("abc"), (0, 1, 1)), Tree(tuple("ab"), (0, 1))], 0.5, {"flat"}),
+        ([Tree(tuple("abc"), (0, 1, 2)), Tree(tuple("abcd"), (2, 3, 4, 0))], 0.5, {"chain"}),
+        ([Tree(tuple("abc"), (0, 1, 1)), Tree(tuple("abc"), (0, 1, 2))], 1e-4, {"certain"}),
+        ([Tree(tuple("abc"), (2, 0, 2)), Tree(tuple("abcd"), (2, 0, 2, 3))], 0.5, set()),
+        ([Tree(tuple("ab"), (0, 1))], 0.5, set()),  # all trees of two words are flat, and chains
+    ],
+)
+def test_how_a_choice_collapses(trees, entropy, found):
+    assert collapses(trees, entropy) == found
+
+
+def test_a_collapse_is_warned_of_once(tiny_bert, wordpiece, tmp_path, caplog):
+    model = LatentTreeForSequenceClassification.from_encoder(tiny_bert, wordpiece, num_labels=2, estimator="marginals")
+    trainer = new_trainer(model, wordpiece, tmp_path)
+    trainer.add_callback(TreeStatisticsCallback(trainer, TEXTS))
+    model.base_model.tree.scorer.root.register_hook(torch.zeros_like)
+    model.base_model.tree.scorer.bilinear.data.zero_()
+    model.base_model.tree.scorer.bilinear.requires_grad_(False)
+    trainer.train()  # all scores are alike, or nearly
+    assert not [record for record in caplog.records if "certain" in record.message]
+    model.base_model.tree.scorer.bilinear.data.fill_(1e3)
+    trainer.train()
+    warned = [record.message for record in caplog.records if "the choice of trees is certain" in record.message]
+    assert len(warned) == 1
+    assert "entropy_bonus=linear(0.5, until=0.2)" in warned[0]
 
 
 def test_several_evaluation_sets_are_looked_at_once(tiny_bert, wordpiece, tmp_path):

@@ -111,11 +111,10 @@ def generate(
         raise ValueError(f"`count` must be an integer, 0 or more, got {count!r}.")
     if longest < 4 or depth < 1:
         raise ValueError(f"`longest` must be at least 4, and `depth` at least 1, got {longest} and {depth}.")
-    if shortest > longest or not 1 <= least_depth <= depth:
-        raise ValueError(
-            f"`shortest` must be at most `longest`, and `least_depth` from 1 to `depth`, got {shortest} and {longest}, "
-            f"{least_depth} and {depth}."
-        )
+    if shortest > longest:
+        raise ValueError(f"`shortest` must be at most `longest`, got {shortest} and {longest}.")
+    if not 1 <= least_depth <= depth:
+        raise ValueError(f"`least_depth` must be from 1 to `depth`, got {least_depth} and {depth}.")
     if not 1 <= operands[0] <= operands[1]:
         raise ValueError(f"`operands` must be the least and the largest number of them, 1 or more, got {operands!r}.")
     if not operators or not set(operators) <= set(OPERATORS):

@@ -32,6 +32,23 @@ def test_generated_expressions():
         assert 0 <= one.answer <= 9
 
 
+def test_expressions_of_a_given_shape():
+    found = listops.generate(50, longest=40, shortest=21, depth=5, least_depth=5, operands=(3, 6), seed=1)
+    for one in found:
+        assert 21 <= len(one.tokens) <= 40
+        assert max(Tree(one.words, one.heads).depths) == 6  # five lists, and what the innermost has in it
+        operands = [one.heads.count(place) for place, word in enumerate(one.words, start=1) if word in listops.OPERATORS]
+        assert min(operands) >= 3
+        assert max(operands) <= 6
+    for wrong, name in (
+        ({"shortest": 30}, "shortest"),
+        ({"least_depth": 4}, "least_depth"),
+        ({"operands": (4, 2)}, "operands"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            listops.generate(5, longest=20, seed=1, **wrong)
+
+
 def test_real_list_operations(data_dir):
     found = listops.read_file(data_dir / "listops" / "listops.test_d5f.tsv.gz")  # checks each answer
     assert len(found) == 10_000
