@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from plots import plot
 from train import train
 
 from hf_latent import list_estimators
@@ -61,6 +62,8 @@ def finish(runs: list[tuple[str, dict[str, Any]]], arguments: argparse.Namespace
     write_file(arguments.output_dir / f"{name}.md", text)
     stored = [{"label": label, "run": run, **result} for (label, run), result in zip(runs, results, strict=True)]
     write_file(arguments.output_dir / f"{name}.json", json.dumps(stored, indent=1) + "\n")
+    if name == "table":
+        plot(rows, arguments.output_dir / "listops.svg", FOUND)
     print(text)
 
 
