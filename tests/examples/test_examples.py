@@ -155,23 +155,6 @@ def test_the_cost_of_a_training_step(run, tmp_path, capsys):
     assert "| spigot_ce |" in capsys.readouterr().out
 
 
-def test_trees_of_list_operations_are_learned_from_answers(run, monkeypatch, tmp_path, capsys):
-    """A few steps of each kind; a second time, nothing is trained."""
-    monkeypatch.syspath_prepend(str(EXAMPLES / "listops"))
-    (tmp_path / "test.tsv").write_text("4\t( [MAX 2 4 ] )\n7\t[FIRST 7 1 ]\n")
-    few = ["--estimators", "marginals", "perturb_and_map", "--steps", 12, "--expressions", 300, "--output_dir", tmp_path]
-    run("listops/train", *few, "--test_file", tmp_path / "test.tsv")
-    files = {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()}
-    run("listops/train", *few, "--test_file", tmp_path / "test.tsv")
-    assert {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()} == files
-    stored = json.loads((tmp_path / "listops.json").read_text())
-    assert len(stored) == 4
-    assert all(
-        0 <= one[split][what] <= 1 for one in stored for split in ("validation", "test") for what in ("answers", "edges")
-    )
-    assert "| perturb_and_map |" in capsys.readouterr().out
-
-
 def test_compare_estimators_keeps_what_it_has(run, files, capsys):
     given = arguments(files, word_vectors=files / "vectors.txt")
     given = [part for pair in zip(given[::2], given[1::2], strict=True) if pair[0] != "--output_dir" for part in pair]
