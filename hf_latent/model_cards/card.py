@@ -149,6 +149,7 @@ def _structure(model: PreTrainedModel) -> str:
             "trees": f"{'projective' if config.projective else 'non-projective'}, "
             f"{'one root' if config.single_root else 'any number of roots'}",
             "arc scorer": f"{as_text(config.arc_scorer)}, {config.arc_size} units",
+            **({"the parser sees": "kinds of tokens"} if isinstance(config.parser_input, list) else {}),
             "the decoder sees": "the encoder's output" if config.decoder_input == "encoder" else "words without context",
         }
     )
