@@ -67,11 +67,13 @@ def test_statistics():
         "depth": 2.0,
         "roots": 1.5,
         "flat": 0.5,
+        "chain": 0.0,
         "arc_length": pytest.approx((2 + 1 + 1 + 2) / 4),
         "to_the_left": 0.25,
         "projective": 1.0,
     }
     assert tree_statistics([CROSSED])["projective"] == 0
+    assert tree_statistics([Tree(("a", "b", "c"), (0, 1, 2)), Tree(("a", "b", "c"), (2, 3, 0)), FILM])["chain"] == 2 / 3
     assert all(value != value for value in tree_statistics([]).values())
 
 
