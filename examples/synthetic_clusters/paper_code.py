@@ -26,11 +26,11 @@ class DiagonalSoftmax(Estimator):
     def __call__(
         self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
     ) -> Latent:
-        if self.gumbel:
-            scores = scores - torch.rand_like(scores).log().neg().log()
-        marginals = structure.marginals(scores.detach())
+        noise = -torch.rand_like(scores).log().neg().log() if self.gumbel else 0.0  # of which some is -inf
+        perturbed = scores.detach() + noise
+        marginals = structure.marginals(perturbed)
         soft = marginals * (1 - marginals) * scores
-        return Latent(with_gradient_of(soft, structure.argmax(scores)), no_loss(scores))
+        return Latent(with_gradient_of(soft, structure.argmax(perturbed)), no_loss(scores))
 
 
 @dataclass(frozen=True)

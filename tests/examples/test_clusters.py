@@ -166,6 +166,20 @@ def test_columns_do_what_categorical_does(dtype, scale):
     torch.testing.assert_close(columns.score(gradient, scores), rows.score(gradient, scores))
 
 
+def test_noise_of_the_code_may_be_infinite(monkeypatch):
+    """A uniform number of 0 in one of millions is noise of -inf, which is no gradient, not NaN."""
+    import paper_code
+    from clusters import Columns
+
+    monkeypatch.setattr(torch, "rand_like", lambda scores: torch.tensor([[0.0, 0.5, 0.9]]))
+    scores = torch.zeros(1, 3, requires_grad=True)
+    value = paper_code.DiagonalSoftmax(gumbel=True)(Columns(), scores).value
+    gradient = torch.autograd.grad(value[0, 2], scores)[0]
+    assert value.tolist() == [[0, 0, 1]]
+    assert gradient.isfinite().all()
+    assert gradient[0, 2] > 0
+
+
 def test_the_projection_ends_whatever_the_rounding():
     """Rounding once lowered a threshold again and again, and an entry came in and went out for ever."""
     from clusters import Columns
