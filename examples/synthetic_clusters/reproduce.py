@@ -26,8 +26,8 @@ sys.path += [str(folder) for folder in (Path(__file__).parent, Path(__file__).pa
 import figures
 from clusters import PROTOCOLS, PULLED_BACK, first_weights, make_data
 from resumable_runs import pack, unpack
-from rows import CLUSTERS, ROWS, STARTS, Row
-from study import Cell, Starts, Study, markdown, median, span, support
+from rows import CLUSTERS, FEW, LEARNING_RATES, ROWS, STARTS, Row, Setting
+from study import Cell, Starts, Study, best, markdown, median, span, support
 from training import STEPS, Adam, Models
 
 from hf_latent.files import write_file
@@ -35,6 +35,13 @@ from hf_latent.files import write_file
 PACKED = Path(__file__).parent / "results" / "runs.jsonl.gz"
 # Protocol and settings: those that the script for Table 2 reads, those of Table 4, or the best on validation of its whole grid.
 COLUMNS = ("code-script", "code-best", "text-best", "text-appendix")
+SETTINGS = [Setting(rate, size) for size in (1.0, 0.1, 2.0) for rate in LEARNING_RATES]
+HEAD = ["lr ×1000, η"] + [
+    f"{measure}{what}"
+    for measure in ("accuracy", "V-measure")
+    for what in (": paper", ", four starts", ", all starts (lowest to highest)", ", near the paper")
+]
+HEAD += ["found"]
 # What the two protocols do differently, one at a time, from the code's to the text's.
 CHANGES = ("logits", "decoder_range", "step_size_of", "weight_decay", "estimators", "thresholds", "kept")
 # Estimators that aim at one cluster for each point.
@@ -44,28 +51,23 @@ PAPER_SECONDS = {"softmax": 23.5, "ST-Gumbel *": 32.9, "STE-I": 23.5, "SPIGOT": 
 
 
 def table(study: Study, arguments: argparse.Namespace) -> None:
-    """Table 2, for each number of clusters: all columns beside the paper's figures."""
+    """Table 2 beside the paper's figures: one table for each number of clusters and column."""
     texts, stored = [], []
     for clusters in arguments.clusters:
-        columns = {column: _column(study, arguments.rows, clusters, column) for column in arguments.columns}
-        head = ["paper"]
-        for column in arguments.columns:
-            head += [f"{column}: median", "lowest, highest", "four of them near the paper", "lr, η"]
-        for place, measure in enumerate(("accuracy", "v_measure")):
-            lines = []
-            for row in arguments.rows:
-                paper = row.paper[clusters][place]
-                line = [row.name, f"{paper:.1f}"]
-                for column in columns.values():
-                    cell, starts = column[row.name]
-                    values = starts.of(measure)
-                    own = median(values) + (f", found {starts.found()}" if measure == "v_measure" else "")
-                    line += [own, f"{min(values):.1f}, {max(values):.1f}", support(values, paper), str(cell.setting)]
-                lines.append(line)
-            texts.append(f"K = {clusters}, {measure.replace('v_m', 'V-m')}\n\n{markdown(head, lines)}")
-        for name, column in columns.items():
-            stored += [{"column": name, **_stored(cell, starts)} for cell, starts in column.values()]
-            texts.append(f"{name}: {accuracy_by_clusters([starts for cell, starts in column.values() if _single(cell)])}")
+        for name in arguments.columns:
+            protocol, source = PROTOCOLS[name.split("-")[0]], name.split("-")[1]
+            if source == "best":
+                grid = study.grid(arguments.rows, clusters, protocol)
+                cells = [best(tried) for tried in grid.values()]
+            else:
+                settings = {row: row.script[clusters] if source == "script" else row.appendix for row in arguments.rows}
+                cells = [Cell(row, clusters, protocol, setting) for row, setting in settings.items()]
+            column = list(study.starts(cells).items())
+            texts.append(f"K = {clusters}, {name}\n\n{markdown(HEAD, [_line(*own) for own in column])}")
+            if source == "best":
+                texts.append(f"K = {clusters}, {name}: validation accuracy, median of {FEW} starts\n\n{_grid(grid)}")
+            texts.append(accuracy_by_clusters([starts for cell, starts in column if cell.row.estimator in SINGLE]))
+            stored += [{"column": name, **_stored(cell, starts)} for cell, starts in column]
         texts.append(told_apart(clusters))
     text = "\n".join(texts)
     write_file(arguments.output_dir / "table2.md", text)
@@ -73,32 +75,37 @@ def table(study: Study, arguments: argparse.Namespace) -> None:
     print(text)
 
 
-def _column(study: Study, rows: list[Row], clusters: int, column: str) -> dict[str, tuple[Cell, Starts]]:
-    protocol, source = PROTOCOLS[column.split("-")[0]], column.split("-")[1]
-    if source == "best":
-        cells = list(study.chosen(rows, (clusters,), protocol).values())
-    else:
-        settings = [row.script[clusters] if source == "script" else row.appendix for row in rows]
-        cells = [Cell(row, clusters, protocol, setting) for row, setting in zip(rows, settings, strict=True)]
-    return {cell.row.name: (cell, starts) for cell, starts in study.starts(cells).items()}
+def _line(cell: Cell, starts: Starts) -> list[str]:
+    """Accuracy and V-measure: the paper's, that of the first four starts, of all, and how likely the paper's is by these."""
+    line = [cell.row.name, str(cell.setting)]
+    for paper, measure in zip(cell.row.paper[cell.clusters], ("accuracy", "v_measure"), strict=True):
+        values = starts.of(measure)
+        line += [f"{paper:.1f}", median(values[:FEW]), span(values), support(values, paper)]
+    return [*line, starts.found()]
+
+
+def _grid(grid: dict[Row, dict[Cell, float]]) -> str:
+    """What was chosen from."""
+    head = [str(setting) for setting in SETTINGS]
+    lines = []
+    for row, tried in grid.items():
+        own = {(cell.setting.learning_rate, cell.setting.step_size or 1.0): figure for cell, figure in tried.items()}
+        lines.append([row.name, *(f"{own[setting]:.1f}" if setting in own else "" for setting in SETTINGS)])
+    return markdown(head, lines)
 
 
 def _stored(cell: Cell, starts: Starts) -> dict[str, object]:
     return {"row": cell.row.name, "clusters": cell.clusters, "setting": cell.setting._asdict(), **starts._asdict()}
 
 
-def _single(cell: Cell) -> bool:
-    return cell.row.estimator in SINGLE
-
-
 def accuracy_by_clusters(starts: list[Starts]) -> str:
     """How the accuracy depends on the V-measure, over all runs of the estimators that aim at one cluster: a straight line."""
     found, right = ([value for own in starts for value in own.of(measure)] for measure in ("v_measure", "accuracy"))
     if len(set(found)) < 2 or len(set(right)) < 2:
-        return "no line.\n"
+        return ""
     slope, intercept = statistics.linear_regression(found, right)
     return (
-        f"over {len(found)} runs of estimators that aim at one cluster, accuracy = {intercept:.1f} + {slope:.2f} · V-measure "
+        f"Over {len(found)} runs of estimators that aim at one cluster, accuracy = {intercept:.1f} + {slope:.2f} · V-measure "
         f"(correlation {statistics.correlation(found, right):.2f}).\n"
     )
 
@@ -161,15 +168,13 @@ def figure3(study: Study, arguments: argparse.Namespace) -> None:
     rows = [row for row in arguments.rows if row.estimator in PULLED_BACK]
     for name in dict.fromkeys(column.split("-")[0] for column in arguments.columns):
         protocol = PROTOCOLS[name]
-        settings = {row.name: row.script[10] for row in rows}
+        rates = {row: row.script[10].learning_rate for row in rows}
         if name == "text":
-            settings = {
-                row.name: cell.setting for (_, _), cell in study.chosen(rows, (10,), protocol).items() for row in [cell.row]
-            }
+            rates = {row: best(tried).setting.learning_rate for row, tried in study.grid(rows, 10, protocol).items()}
         cells = {
             (row.name, steps): [
                 Cell(row, 10, protocol, setting, (("num_steps", steps),) if steps > 1 else ())
-                for setting in row.settings(settings[row.name].learning_rate)
+                for setting in row.settings(rates[row])
             ]
             for row in rows
             for steps in figures.INNER_STEPS

@@ -69,27 +69,23 @@ class Study:
             for cell, curves in self.curves(cells, few).items()
         }
 
-    def chosen(self, rows: list[Row], clusters: tuple[int, ...], protocol: Protocol) -> dict[tuple[str, int], Cell]:
-        """The setting of each row that is best on validation: first the learning rate, then η with that one."""
-        places = [(row, count) for row in rows for count in clusters]
-        tried = {(row.name, count): row.settings() for row, count in places}
+    def grid(self, rows: list[Row], clusters: int, protocol: Protocol) -> dict[Row, dict[Cell, float]]:
+        """Of each row, all settings that Table 4 has and their validation accuracy, a median over few starts.
+
+        First the learning rates with η = 1, then each η with the best of these.
+        """
+        grid: dict[Row, dict[Cell, float]] = {row: {} for row in rows}
         for stage in (1, 2):
-            cells = [Cell(row, count, protocol, setting) for row, count in places for setting in tried[row.name, count]]
-            starts = self.starts(cells, few=True)
-            best = {
-                (row.name, count): max(
-                    (cell for cell in cells if (cell.row.name, cell.clusters) == (row.name, count)),
-                    key=lambda cell: statistics.median(starts[cell].of("accuracy", "validation")),
-                )
-                for row, count in places
-            }
-            if stage == 1:
-                rates = {place: cell.setting.learning_rate for place, cell in best.items()}
-                tried = {
-                    (row.name, count): row.settings(rates[row.name, count]) or [best[row.name, count].setting]
-                    for row, count in places
-                }
-        return best
+            rates = {row: best(grid[row]).setting.learning_rate if stage == 2 else None for row in rows}
+            cells = [Cell(row, clusters, protocol, setting) for row in rows for setting in row.settings(rates[row])]
+            for cell, starts in self.starts(cells, few=True).items():
+                grid[cell.row][cell] = statistics.median(starts.of("accuracy", "validation"))
+        return grid
+
+
+def best(tried: dict[Cell, float]) -> Cell:
+    """The one with the highest figure; of several, the first that was tried."""
+    return max(tried, key=tried.__getitem__)
 
 
 def kept(curve: dict[str, Any], protocol: Protocol) -> tuple[dict[str, float], dict[str, float]]:

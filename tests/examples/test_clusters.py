@@ -249,9 +249,9 @@ def test_the_best_setting_is_chosen_on_validation_and_four_starts(tmp_path, monk
 
     monkeypatch.setattr(study, "train", train)
     rows = [row for row in ROWS if row.name in ("softmax", "SPIGOT")]
-    chosen = study.Study(tmp_path).chosen(rows, (3,), Protocol())
-    assert chosen["softmax", 3].setting == Setting(1e-4)
-    assert chosen["SPIGOT", 3].setting == Setting(1e-4, 0.1)
+    grid = study.Study(tmp_path).grid(rows, 3, Protocol())
+    chosen = {row.name: study.best(tried).setting for row, tried in grid.items()}
+    assert chosen == {"softmax": Setting(1e-4), "SPIGOT": Setting(1e-4, 0.1)}
     assert {run["seed"] for run in seen} == {301, 302, 303, 304}
     assert len(seen) == 3 * 4 + 5 * 4
 
@@ -291,7 +291,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     run("table", *few)
     assert {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()} == files
     written = (tmp_path / "table2.md").read_text()
-    assert sum(line.startswith("|") for line in written.splitlines()) == 2 * 2 * (2 + 4)
+    assert sum(line.startswith("|") for line in written.splitlines()) == 2 * 6 * (2 + 4)
     assert "20 random encoders put the 3 clusters into 2." in written
     assert "| SPIGOT-CE |" in capsys.readouterr().out
     for name in ("figure2", "figure3-code", "figure3-text"):
