@@ -8,7 +8,7 @@
     python examples/synthetic_clusters/reproduce.py cost        --output_dir outputs/clusters
 
 Each run is kept in a file of its own, so that a command that was stopped goes on where it was. Runs that two commands need are
-made once. `pack` puts all runs into one file; where that lies beside this program, commands begin with what is in it.
+made once. `pack` puts all runs into one file, which `--packed` takes: so tables are made from the runs that are stored here.
 """
 
 import argparse
@@ -32,7 +32,6 @@ from training import STEPS, Adam, Models
 
 from hf_latent.files import write_file
 
-PACKED = Path(__file__).parent / "results" / "runs.jsonl.gz"
 # Protocol and settings: those that the script for Table 2 reads, those of Table 4, or the best on validation of its whole grid.
 COLUMNS = ("code-script", "code-best", "text-best", "text-appendix")
 SETTINGS = [Setting(rate, size) for size in (1.0, 0.1, 2.0) for rate in LEARNING_RATES]
@@ -78,9 +77,9 @@ def table(study: Study, arguments: argparse.Namespace) -> None:
 def _line(cell: Cell, starts: Starts) -> list[str]:
     """Accuracy and V-measure: the paper's, that of the first four starts, of all, and how likely the paper's is by these."""
     line = [cell.row.name, str(cell.setting)]
-    for paper, measure in zip(cell.row.paper[cell.clusters], ("accuracy", "v_measure"), strict=True):
+    for (paper, error), measure in zip(cell.row.paper[cell.clusters], ("accuracy", "v_measure"), strict=True):
         values = starts.of(measure)
-        line += [f"{paper:.1f}", median(values[:FEW]), span(values), support(values, paper)]
+        line += [f"{paper:.1f} ± {error:.1f}", median(values[:FEW]), span(values), support(values, paper)]
     return [*line, starts.found()]
 
 
@@ -211,7 +210,7 @@ def cost(study: Study, arguments: argparse.Namespace) -> None:
 
 def pack_runs(study: Study, arguments: argparse.Namespace) -> None:
     """All runs in one file."""
-    pack(study.folder, arguments.output_dir / PACKED.name)
+    pack(study.folder, arguments.output_dir / "runs.jsonl.gz")
 
 
 def main() -> None:
@@ -227,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=commands)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/clusters"))
+    parser.add_argument("--packed", type=Path, help="a file of runs to begin with")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=COLUMNS, help="of the table; figure3: protocols")
     parser.add_argument("--clusters", type=int, nargs="+", choices=CLUSTERS, default=CLUSTERS)
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"some of: {', '.join(names)}")
@@ -238,8 +238,8 @@ def main() -> None:
     arguments.rows = [row for row in ROWS if row.name in arguments.rows]
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     study = Study(arguments.output_dir / "runs", arguments.jobs, arguments.seeds, arguments.steps)
-    if PACKED.is_file():
-        unpack(PACKED, study.folder)
+    if arguments.packed:
+        unpack(arguments.packed, study.folder)
     commands[arguments.what](study, arguments)
 
 

@@ -297,9 +297,8 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     for name in ("figure2", "figure3-code", "figure3-text"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert "| =" in (tmp_path / "differences.md").read_text()
-    import resumable_runs
-
-    resumable_runs.unpack(tmp_path / "runs.jsonl.gz", tmp_path / "again")
-    assert {file.name: file.read_text() for file in (tmp_path / "again").iterdir()} == {
+    run("table", *few, "--output_dir", tmp_path / "again", "--packed", tmp_path / "runs.jsonl.gz")
+    assert {file.name: file.read_text() for file in (tmp_path / "again" / "runs").iterdir()} == {
         file.name: file.read_text() for file in files
     }
+    assert (tmp_path / "again" / "table2.md").read_text() == written
