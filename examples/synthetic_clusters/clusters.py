@@ -97,6 +97,14 @@ def make_data(clusters: int, seed: int = DATA_SEED) -> dict[str, Split]:
     }
 
 
+def with_random_labels(data: dict[str, Split]) -> dict[str, Split]:
+    """The same points with labels that say nothing of them."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: replace(split, y=torch.randint(2, split.y.shape, generator=generator).float()) for name, split in data.items()
+    }
+
+
 class Columns(Categorical, guarded=False):
     """`Categorical` for scores `(batch, k)` with a short k that lie column by column in memory; none is forbidden.
 

@@ -5,6 +5,7 @@
     python examples/synthetic_clusters/reproduce.py figure2     --output_dir outputs/clusters
     python examples/synthetic_clusters/reproduce.py figure3     --output_dir outputs/clusters
     python examples/synthetic_clusters/reproduce.py differences --output_dir outputs/clusters  # one thing changed at a time
+    python examples/synthetic_clusters/reproduce.py labels      --output_dir outputs/clusters  # labels drawn at random
     python examples/synthetic_clusters/reproduce.py cost        --output_dir outputs/clusters
 
 Each run is kept in a file of its own, so that a command that was stopped goes on where it was. Runs that two commands need are
@@ -155,6 +156,24 @@ def _or_same(name: str, starts: dict[str, Starts], measure: str) -> str:
     return span(starts[name].of(measure)) + (f", found {starts[name].found()}" if measure == "v_measure" else "")
 
 
+def labels(study: Study, arguments: argparse.Namespace) -> None:
+    """Which estimators find the clusters by the code's protocol where labels are drawn at random, and tell nothing of them?"""
+    cells = [
+        Cell(row, clusters, PROTOCOLS["code"], row.script[clusters], more=(("labels", "random"),))
+        for row in arguments.rows
+        for clusters in arguments.clusters
+    ]
+    starts = study.starts(cells)
+    lines = [
+        [cell.row.name, str(cell.clusters), *(span(own.of(measure)) for measure in ("accuracy", "v_measure")), own.found()]
+        for cell, own in starts.items()
+    ]
+    text = markdown(["K", "accuracy", "V-measure", "found"], lines)
+    write_file(arguments.output_dir / "labels.md", text)
+    write_file(arguments.output_dir / "labels.json", json.dumps([_stored(*own) for own in starts.items()], indent=1) + "\n")
+    print(text)
+
+
 def figure2(study: Study, arguments: argparse.Namespace) -> None:
     """Learning curves with 10 clusters by the code's protocol: medians over the first four starts, on validation data."""
     names = ("linear", "gold clusters", "softmax", "STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG")
@@ -219,6 +238,7 @@ def main() -> None:
         "figure2": figure2,
         "figure3": figure3,
         "differences": differences,
+        "labels": labels,
         "cost": cost,
         "pack": pack_runs,
     }

@@ -22,6 +22,7 @@ class Cell(NamedTuple):
     protocol: Protocol
     setting: Setting
     options: tuple[tuple[str, Any], ...] = ()
+    more: tuple[tuple[str, Any], ...] = ()  # arguments of `train`
 
 
 class Starts(NamedTuple):
@@ -55,7 +56,7 @@ class Study:
         """The results of `train` for each start."""
         seeds = self.seeds[:FEW] if few else self.seeds
         runs = [
-            cell.row.run(cell.clusters, cell.setting, seed, cell.protocol, self.steps, **dict(cell.options))
+            cell.row.run(cell.clusters, cell.setting, seed, cell.protocol, self.steps, **dict(cell.options)) | dict(cell.more)
             for cell in cells
             for seed in seeds
         ]

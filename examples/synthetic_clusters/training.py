@@ -6,7 +6,18 @@ A run's result does not depend on the runs beside it, up to rounding: it has ran
 from typing import Any
 
 import torch
-from clusters import NO_CHOICE, PULLED_BACK, STOCHASTIC, Columns, Protocol, Split, first_weights, make_data, make_estimator
+from clusters import (
+    NO_CHOICE,
+    PULLED_BACK,
+    STOCHASTIC,
+    Columns,
+    Protocol,
+    Split,
+    first_weights,
+    make_data,
+    make_estimator,
+    with_random_labels,
+)
 from sklearn.metrics import v_measure_score
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
@@ -184,11 +195,14 @@ def train(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Args:
         runs: each with `clusters`, `estimator` (a name that `get_estimator` knows, "linear" or "gold"), its `options`,
-            `learning_rate`, `seed`, `steps`, `protocol` (the fields of `Protocol`) and `data_seed`; alike in all but `OWN`.
+            `learning_rate`, `seed`, `steps`, `protocol` (the fields of `Protocol`) and `data_seed`; `labels`, where they are to be
+            "random". They are alike in all but `OWN`.
     """
     torch.set_num_threads(1)
     first = runs[0]
     data = make_data(first["clusters"], first["data_seed"])
+    if first.get("labels") == "random":
+        data = with_random_labels(data)
     training = data.pop("train")
     transposed = training.x.T.contiguous()
     models = Models(runs)

@@ -285,7 +285,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
         "score function *",
         "SPIGOT-CE",
     ]
-    for what in ("table", "figure2", "figure3", "differences", "cost", "pack"):
+    for what in ("table", "figure2", "figure3", "differences", "labels", "cost", "pack"):
         run(what, *few, "--rounds", 1)
     files = {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()}
     run("table", *few)
