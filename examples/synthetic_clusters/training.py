@@ -195,8 +195,8 @@ def train(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Args:
         runs: each with `clusters`, `estimator` (a name that `get_estimator` knows, "linear" or "gold"), its `options`,
-            `learning_rate`, `seed`, `steps`, `protocol` (the fields of `Protocol`) and `data_seed`; `labels`, where they are to be
-            "random". They are alike in all but `OWN`.
+            `learning_rate`, `seed`, `steps`, `protocol` (the fields of `Protocol`) and `data_seed`; with `labels`, where they
+            are to be "random". They are alike in all but `OWN`.
     """
     torch.set_num_threads(1)
     first = runs[0]
