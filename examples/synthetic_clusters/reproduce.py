@@ -1,298 +1,266 @@
-"""Table 2 and Figures 2 and 3 of the paper: which estimators find the clusters?
+"""Table 2 and Figures 2 and 3 of the paper, by the protocol of its code and by that of its text.
 
     pip install 'hf_latent[examples]'
-    python examples/synthetic_clusters/reproduce.py table   --output_dir outputs/clusters
-    python examples/synthetic_clusters/reproduce.py figure2 --output_dir outputs/clusters
-    python examples/synthetic_clusters/reproduce.py figure3 --output_dir outputs/clusters
-    python examples/synthetic_clusters/reproduce.py cost    --output_dir outputs/clusters
+    python examples/synthetic_clusters/reproduce.py table       --output_dir outputs/clusters  # four columns; see --columns
+    python examples/synthetic_clusters/reproduce.py figure2     --output_dir outputs/clusters
+    python examples/synthetic_clusters/reproduce.py figure3     --output_dir outputs/clusters
+    python examples/synthetic_clusters/reproduce.py differences --output_dir outputs/clusters  # one thing changed at a time
+    python examples/synthetic_clusters/reproduce.py labels      --output_dir outputs/clusters  # labels drawn at random
+    python examples/synthetic_clusters/reproduce.py cost        --output_dir outputs/clusters
 
 Each run is kept in a file of its own, so that a command that was stopped goes on where it was. Runs that two commands need are
-made once.
+made once. `pack` puts all runs into one file, which `--packed` takes: so tables are made from the runs that are stored here.
 """
 
 import argparse
-import io
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from clusters import DATA_SEED, EVALUATE_EVERY, ClusterModel, make_data, new_optimizer, take_step, train
 from tqdm import tqdm
+
+sys.path += [str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[1]) if str(folder) not in sys.path]
+import figures
+from clusters import PROTOCOLS, PULLED_BACK, first_weights, make_data
+from resumable_runs import pack, unpack
+from rows import CLUSTERS, FEW, LEARNING_RATES, ROWS, STARTS, Row, Setting
+from study import Cell, Starts, Study, best, markdown, median, span, support
+from training import STEPS, Adam, Models
 
 from hf_latent.files import write_file
 
-sys.path.append(str(Path(__file__).parents[1]))
-from resumable_runs import run_all
-
-SEEDS, CLUSTERS = [1, 2, 3, 4], [3, 10]
-
-
-class Row(NamedTuple):
-    """A row of Table 2: how to train, and the paper's accuracy and V-measure for 3 and for 10 clusters."""
-
-    name: str
-    estimator: str
-    options: dict[str, Any]
-    learning_rate: float
-    paper: tuple[float, float, float, float]
-
-
-ROWS = [
-    Row("linear", "linear", {}, 1e-3, (68.05, 0.0, 60.0, 0.0)),
-    Row("gold clusters", "gold", {}, 1e-3, (92.4, 100.0, 88.5, 100.0)),
-    Row("softmax", "marginals", {}, 2e-3, (93.15, 66.88, 86.45, 75.07)),
-    Row("sparsemax", "sparsemap", {}, 1e-3, (92.95, 71.35, 83.75, 76.13)),
-    Row("Gumbel-softmax *", "perturbed_marginals", {}, 2e-3, (94.25, 100.0, 80.45, 89.68)),
-    Row("ST-Gumbel *", "perturb_and_map", {}, 2e-3, (93.85, 100.0, 81.25, 91.52)),
-    Row("score function *", "score_function", {"baseline": "none"}, 1e-3, (68.45, 47.73, 59.8, 55.56)),
-    Row("score function, moving average *", "score_function", {"baseline": "moving_average"}, 1e-3, (94.2, 100.0, 84.7, 96.83)),
-    Row("STE-S", "ste_marginals", {}, 2e-3, (86.95, 84.44, 75.95, 82.83)),
-    Row("STE-I", "ste_identity", {}, 1e-3, (92.6, 100.0, 84.5, 94.48)),
-    Row("SPIGOT", "spigot", {"step_size": 0.1}, 2e-3, (77.9, 20.53, 68.8, 29.24)),
-    Row("SPIGOT-CE", "spigot_ce", {"step_size": 0.1}, 1e-3, (93.4, 97.08, 83.5, 94.88)),
-    Row("SPIGOT-EG", "spigot_eg", {"step_size": 0.1}, 1e-3, (92.7, 100.0, 79.4, 82.29)),
+# Protocol and settings: those that the script for Table 2 reads, those of Table 4, or the best on validation of its whole grid.
+COLUMNS = ("code-script", "code-best", "text-best", "text-appendix")
+SETTINGS = [Setting(rate, size) for size in (1.0, 0.1, 2.0) for rate in LEARNING_RATES]
+HEAD = ["lr ×1000, η"] + [
+    f"{measure}{what}"
+    for measure in ("accuracy", "V-measure")
+    for what in (": paper", ", four starts", ", all starts (lowest to highest)", ", near the paper")
 ]
-STEP_SIZES, NUM_STEPS = [0.1, 1.0, 2.0], [1, 2, 5]
-# The V-measure of a run that told all clusters from each other.
-FOUND = 97.0
+HEAD += ["found"]
+# What the two protocols do differently, one at a time, from the code's to the text's.
+CHANGES = ("logits", "decoder_range", "step_size_of", "weight_decay", "estimators", "thresholds", "kept")
 # Estimators that aim at one cluster for each point.
-SINGLE = [
-    "Gumbel-softmax *",
-    "ST-Gumbel *",
-    "score function *",
-    "score function, moving average *",
-    "STE-I",
-    "SPIGOT-CE",
-]
-# Those that need not.
-MIXING = ["softmax", "sparsemax", "STE-S", "SPIGOT-EG"]
+SINGLE = ("perturbed_marginals", "perturb_and_map", "score_function", "ste_identity", "spigot_ce")
 # Of the paper's own code (deep-spin/understanding-spigot), measured on a machine like the one of our stored results.
 PAPER_SECONDS = {"softmax": 23.5, "ST-Gumbel *": 32.9, "STE-I": 23.5, "SPIGOT": 29.2, "SPIGOT-CE": 51.8, "SPIGOT-EG": 47.5}
 
 
-def run_of(row: Row, clusters: int, seed: int, steps: int, rate: float | None = None, **options: Any) -> dict[str, Any]:
-    """The arguments of `train` for a row: with its own learning rate and options, unless others are given."""
-    return {
-        "clusters": clusters,
-        "estimator": row.estimator,
-        "options": options or row.options,
-        "learning_rate": row.learning_rate if rate is None else rate,
-        "seed": seed,
-        "steps": steps,
-    }
-
-
-def median(values: list[float]) -> str:
-    """Median ± standard error, as in the paper."""
-    if len(values) < 2:
-        return f"{values[0]:.1f}"
-    return f"{statistics.median(values):.1f} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
-
-
-def candidates(row: Row, arguments: argparse.Namespace) -> list[tuple[float, dict[str, Any]]]:
-    """Learning rates and options to choose from by validation: those of Table 4, and what the command line adds."""
-    found = [(row.learning_rate, row.options)]
-    found += [(rate, row.options) for rate in arguments.learning_rates]
-    if "step_size" in row.options:
-        found += [(row.learning_rate, {**row.options, "step_size": size}) for size in arguments.step_sizes]
-    return [one for place, one in enumerate(found) if one not in found[:place]]
-
-
-def table(arguments: argparse.Namespace) -> None:
-    """Table 2, with the paper's figures beside ours."""
-    cells = [(row, clusters, *candidate) for row in ROWS for clusters in CLUSTERS for candidate in candidates(row, arguments)]
-    runs = [
-        run_of(row, clusters, seed, arguments.steps, rate, **options)
-        for row, clusters, rate, options in cells
-        for seed in arguments.seeds
-    ]
-    results = iter(run_all(train, runs, arguments.output_dir / "runs", arguments.jobs))
-    tried: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row, clusters, rate, options in cells:
-        own = [next(results) for _ in arguments.seeds]
-        found = {"learning_rate": rate, "options": options, "seeds": arguments.seeds}
-        found |= {split: [result[split] for result in own] for split in ("validation", "test")}
-        found |= {name: [result["curves"][place] for result in own] for name, place in (("first", 0), ("last", -1))}
-        tried.setdefault((row.name, clusters), []).append(found)
-    head = [
-        f"K = {clusters}: {what}"
-        for clusters in CLUSTERS
-        for what in ("accuracy", "paper", "V-measure", "paper", "found", "lr, η")
-    ]
-    lines, stored = [["", *head]], []
-    for row in ROWS:
-        line = [row.name]
-        for which, clusters in enumerate(CLUSTERS):
-            choices = tried[row.name, clusters]
-            best = max(choices, key=lambda choice: statistics.mean(one["accuracy"] for one in choice["validation"]))
-            paper = row.paper[2 * which : 2 * which + 2]
-            accuracy = median([test["accuracy"] for test in best["test"]])
-            if "accuracy_of_argmax" in best["test"][0]:
-                accuracy += f" (argmax {median([test['accuracy_of_argmax'] for test in best['test']])})"
-            setting = f"{best['learning_rate']:g}"
-            if "step_size" in best["options"]:
-                setting += f", {best['options']['step_size']:g}"
-            v_measure = median([test["v_measure"] for test in best["test"]])
-            found = sum(test["v_measure"] > FOUND for test in best["test"])
-            line += [accuracy, f"{paper[0]:.1f}", v_measure, f"{paper[1]:.1f}", f"{found}/{len(best['test'])}", setting]
-            stored.append({"row": row._asdict(), "clusters": clusters, "chosen": best, "tried": choices})
-        lines.append(line)
-    text = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], [":--"] + ["--:"] * (len(lines[0]) - 1), *lines[1:]])
-    text += "\n\n" + "\n".join(
-        accuracy_by_clusters(tried, clusters) + courses(tried, clusters) + told_apart(clusters) for clusters in CLUSTERS
-    )
-    write_file(arguments.output_dir / "table2.md", text + "\n")
+def table(study: Study, arguments: argparse.Namespace) -> None:
+    """Table 2 beside the paper's figures: one table for each number of clusters and column."""
+    texts, stored = [], []
+    for clusters in arguments.clusters:
+        for name in arguments.columns:
+            protocol, source = PROTOCOLS[name.split("-")[0]], name.split("-")[1]
+            if source == "best":
+                grid = study.grid(arguments.rows, clusters, protocol)
+                cells = [best(tried) for tried in grid.values()]
+            else:
+                settings = {row: row.script[clusters] if source == "script" else row.appendix for row in arguments.rows}
+                cells = [Cell(row, clusters, protocol, setting) for row, setting in settings.items()]
+            column = list(study.starts(cells).items())
+            texts.append(f"K = {clusters}, {name}\n\n{markdown(HEAD, [_line(*own) for own in column])}")
+            if source == "best":
+                texts.append(f"K = {clusters}, {name}: validation accuracy, median of {FEW} starts\n\n{_grid(grid)}")
+            texts.append(accuracy_by_clusters([starts for cell, starts in column if cell.row.estimator in SINGLE]))
+            stored += [{"column": name, **_stored(cell, starts)} for cell, starts in column]
+        texts.append(told_apart(clusters))
+    text = "\n".join(texts)
+    write_file(arguments.output_dir / "table2.md", text)
     write_file(arguments.output_dir / "table2.json", json.dumps(stored, indent=1) + "\n")
     print(text)
 
 
-def accuracy_by_clusters(tried: dict[tuple[str, int], list[dict[str, Any]]], clusters: int) -> str:
+def _line(cell: Cell, starts: Starts) -> list[str]:
+    """Accuracy and V-measure: the paper's, that of the first four starts, of all, and how likely the paper's is by these."""
+    line = [cell.row.name, str(cell.setting)]
+    for (paper, error), measure in zip(cell.row.paper[cell.clusters], ("accuracy", "v_measure"), strict=True):
+        values = starts.of(measure)
+        line += [f"{paper:.1f} ± {error:.1f}", median(values[:FEW]), span(values), support(values, paper)]
+    return [*line, starts.found()]
+
+
+def _grid(grid: dict[Row, dict[Cell, float]]) -> str:
+    """What was chosen from."""
+    head = [str(setting) for setting in SETTINGS]
+    lines = []
+    for row, tried in grid.items():
+        own = {(cell.setting.learning_rate, cell.setting.step_size or 1.0): figure for cell, figure in tried.items()}
+        lines.append([row.name, *(f"{own[setting]:.1f}" if setting in own else "" for setting in SETTINGS)])
+    return markdown(head, lines)
+
+
+def _stored(cell: Cell, starts: Starts) -> dict[str, object]:
+    return {"row": cell.row.name, "clusters": cell.clusters, "setting": cell.setting._asdict(), **starts._asdict()}
+
+
+def accuracy_by_clusters(starts: list[Starts]) -> str:
     """How the accuracy depends on the V-measure, over all runs of the estimators that aim at one cluster: a straight line."""
-    tests = [test for name in SINGLE for choice in tried[name, clusters] for test in choice["test"]]
-    found, right = [test["v_measure"] for test in tests], [test["accuracy"] for test in tests]
-    if len(set(found)) < 2:
+    found, right = ([value for own in starts for value in own.of(measure)] for measure in ("v_measure", "accuracy"))
+    if len(set(found)) < 2 or len(set(right)) < 2:
         return ""
     slope, intercept = statistics.linear_regression(found, right)
-    paper = [(row.name, *row.paper[2 * CLUSTERS.index(clusters) :][:2]) for row in ROWS if row.name in SINGLE]
-    at_paper = ", ".join(f"{name} {intercept + slope * v:.1f} (paper {accuracy:.1f})" for name, accuracy, v in paper)
     return (
-        f"K = {clusters}: over {len(tests)} runs of estimators that aim at one cluster, accuracy = {intercept:.1f} + "
-        f"{slope:.2f} · V-measure (correlation {statistics.correlation(found, right):.2f}). "
-        f"At the V-measures of the paper: {at_paper}.\n"
+        f"Over {len(found)} runs of estimators that aim at one cluster, accuracy = {intercept:.1f} + {slope:.2f} · V-measure "
+        f"(correlation {statistics.correlation(found, right):.2f}).\n"
     )
 
 
-def courses(tried: dict[tuple[str, int], list[dict[str, Any]]], clusters: int) -> str:
-    """How the V-measure of those that mix clusters changes in training: medians over runs, on validation data."""
-    parts = []
-    for name in MIXING:
-        runs = [(first, last) for one in tried[name, clusters] for first, last in zip(one["first"], one["last"], strict=True)]
-        change = [f"{statistics.median(pair[place]['v_measure'] for pair in runs):.1f}" for place in (0, 1)]
-        ends = sorted(last["v_measure"] for _, last in runs)
-        parts.append(f"{name} {change[0]} -> {change[1]} ({ends[0]:.0f} to {ends[-1]:.0f})")
-    return f"V-measure after {EVALUATE_EVERY} steps -> at the end (range at the end): {', '.join(parts)}.\n"
-
-
-def told_apart(clusters: int, starts: int = 20) -> str:
+def told_apart(clusters: int, seeds: range = range(301, 321)) -> str:
     """Into how many places the clusters fall before training."""
-    data, places = make_data(clusters, DATA_SEED)["train"], []
-    for seed in range(1, starts + 1):
-        torch.manual_seed(seed)
-        chosen = ClusterModel(clusters, "ste_identity", {}).encoder(data.x).argmax(1)
+    data, places = make_data(clusters)["train"], []
+    for seed in seeds:
+        start = first_weights(clusters, "ste_identity", seed, PROTOCOLS["code"])
+        chosen = (data.x @ start["encoder"].T + start["encoder_bias"]).argmax(1)
         places.append(len({int(chosen[data.z == cluster].mode().values) for cluster in range(clusters)}))
     return (
-        f"Before training, {starts} random encoders put the {clusters} clusters into {statistics.mean(places):.1f} places on "
-        f"average; {sum(count == clusters for count in places)} of them tell all apart.\n"
+        f"Before training, {len(seeds)} random encoders put the {clusters} clusters into {statistics.mean(places):.1f} places "
+        f"on average; {sum(count == clusters for count in places)} of them tell all apart.\n"
     )
 
 
-def cost(arguments: argparse.Namespace) -> None:
-    """Seconds per 1000 steps with 10 clusters, all rows in turn on one core, beside those of the paper's own code."""
-    torch.set_num_threads(1)
-    seconds: dict[str, list[float]] = {row.name: [] for row in ROWS}
-    steps = {row.name: training_step(row.estimator, row.options) for row in ROWS}
-    for _ in tqdm(range(20), desc="Rounds"):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            for _ in range(10):
-                step()
-            seconds[name].append(100 * (time.perf_counter() - start))
-    lines = [["", "s / 1000 steps", "paper's code", "ratio"], [":--", "--:", "--:", "--:"]]
-    for row in ROWS:
-        ours, theirs = statistics.median(seconds[row.name][2:]), PAPER_SECONDS.get(row.name)
-        lines.append([row.name, f"{ours:.2f}", f"{theirs or '-'}", f"{theirs / ours:.1f}×" if theirs else "-"])
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    write_file(arguments.output_dir / "cost.md", text + "\n")
+def differences(study: Study, arguments: argparse.Namespace) -> None:
+    """The code's protocol with one thing changed at a time to the text's; then all of them: the text's protocol."""
+    code, text = PROTOCOLS["code"], PROTOCOLS["text"]
+    protocols = {"code": code}
+    protocols |= {f"{change}: {getattr(text, change)}": replace(code, **{change: getattr(text, change)}) for change in CHANGES}
+    protocols |= {"all: text": text}
+    texts, stored = [], []
+    for clusters in arguments.clusters:
+        cells = {
+            (row.name, name): Cell(row, clusters, protocol, row.script[clusters])
+            for row in arguments.rows
+            for name, protocol in protocols.items()
+        }
+        starts = study.starts(list(cells.values()))
+        for measure in ("accuracy", "v_measure"):
+            lines = []
+            for row in arguments.rows:
+                own = {name: starts[cells[row.name, name]] for name in protocols}
+                lines.append([row.name, *(_or_same(name, own, measure) for name in protocols)])
+            texts.append(f"K = {clusters}, {measure}: median (lowest to highest)\n\n{markdown(list(protocols), lines)}")
+        stored += [{"change": name, **_stored(cell, starts[cell])} for (_, name), cell in cells.items()]
+    write_file(arguments.output_dir / "differences.md", "\n".join(texts))
+    write_file(arguments.output_dir / "differences.json", json.dumps(stored, indent=1) + "\n")
+    print("\n".join(texts))
+
+
+def _or_same(name: str, starts: dict[str, Starts], measure: str) -> str:
+    """Of a change that changes nothing, nothing is said twice."""
+    if name != "code" and starts[name] == starts["code"]:
+        return "="
+    return span(starts[name].of(measure)) + (f", found {starts[name].found()}" if measure == "v_measure" else "")
+
+
+def labels(study: Study, arguments: argparse.Namespace) -> None:
+    """Which estimators find the clusters by the code's protocol where labels are drawn at random, and tell nothing of them?"""
+    cells = [
+        Cell(row, clusters, PROTOCOLS["code"], row.script[clusters], more=(("labels", "random"),))
+        for row in arguments.rows
+        for clusters in arguments.clusters
+    ]
+    starts = study.starts(cells)
+    lines = [
+        [cell.row.name, str(cell.clusters), *(span(own.of(measure)) for measure in ("accuracy", "v_measure")), own.found()]
+        for cell, own in starts.items()
+    ]
+    text = markdown(["K", "accuracy", "V-measure", "found"], lines)
+    write_file(arguments.output_dir / "labels.md", text)
+    write_file(arguments.output_dir / "labels.json", json.dumps([_stored(*own) for own in starts.items()], indent=1) + "\n")
     print(text)
 
 
-def training_step(estimator: str, options: dict[str, Any]) -> Callable[[], None]:
-    """One step of training with 10 clusters, ready to be called again and again."""
-    data = make_data(10, DATA_SEED)["train"]
-    model = ClusterModel(10, estimator, options)
-    optimizer = new_optimizer(model, 1e-3)
-    return lambda: take_step(model, optimizer, data)
+def figure2(study: Study, arguments: argparse.Namespace) -> None:
+    """Learning curves with 10 clusters by the code's protocol: medians over the first four starts, on validation data."""
+    names = ("linear", "gold clusters", "softmax", "STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG")
+    cells = [Cell(row, 10, PROTOCOLS["code"], row.script[10]) for row in ROWS if row.name in names]
+    figures.draw_curves(study.curves(cells, few=True), arguments.output_dir / "figure2.png")
 
 
-def figure2(arguments: argparse.Namespace) -> None:
-    """Learning curves with 10 clusters: validation accuracy and V-measure over the steps."""
-    rows = [row for row in ROWS if row.name in ("softmax", "STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG", "STE-S")]
-    runs = [run_of(row, 10, arguments.seeds[0], arguments.steps) for row in rows]
-    results = run_all(train, runs, arguments.output_dir / "runs", arguments.jobs)
-    plt = _pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharex=True)
-    for axis, measure, label in zip(axes, ("accuracy", "v_measure"), ("accuracy", "V-measure"), strict=True):
-        for row, result in zip(rows, results, strict=True):
-            axis.plot(
-                [point["step"] for point in result["curves"]], [point[measure] for point in result["curves"]], label=row.name
+def figure3(study: Study, arguments: argparse.Namespace) -> None:
+    """Accuracy and V-measure with 10 clusters over the number of inner steps, each with its best step size."""
+    rows = [row for row in arguments.rows if row.estimator in PULLED_BACK]
+    for name in dict.fromkeys(column.split("-")[0] for column in arguments.columns):
+        protocol = PROTOCOLS[name]
+        rates = {row: row.script[10].learning_rate for row in rows}
+        if name == "text":
+            rates = {row: best(tried).setting.learning_rate for row, tried in study.grid(rows, 10, protocol).items()}
+        cells = {
+            (row.name, steps): [
+                Cell(row, 10, protocol, setting, (("num_steps", steps),) if steps > 1 else ())
+                for setting in row.settings(rates[row])
+            ]
+            for row in rows
+            for steps in figures.INNER_STEPS
+        }
+        starts = study.starts([cell for own in cells.values() for cell in own], few=True)
+        figures.draw_inner_steps(cells, starts, arguments.output_dir / f"figure3-{name}")
+
+
+def cost(study: Study, arguments: argparse.Namespace) -> None:
+    """Seconds per 1000 steps with 10 clusters, rows in turn on one core, each run among others, beside the paper's code."""
+    torch.set_num_threads(1)
+    data = make_data(10)["train"]
+    transposed, steps = data.x.T.contiguous(), {}
+    for row in arguments.rows:
+        models = Models([row.run(10, row.script[10], seed, PROTOCOLS["code"]) for seed in study.seeds])
+        steps[row.name] = models, Adam(models, [1e-3] * len(study.seeds))
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in tqdm(range(arguments.rounds), desc="Rounds"):
+        for name, (models, optimizer) in steps.items():
+            start = time.perf_counter()
+            gradients = torch.autograd.grad(
+                models.loss(data, transposed), list(models.weights.values()), materialize_grads=True
             )
-        axis.set(xlabel="steps", ylabel=f"validation {label} (%)")
-        axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    figure.tight_layout()
-    _save(figure, arguments.output_dir / "figure2.png")
-    print(f"Written to {arguments.output_dir / 'figure2.png'}")
+            optimizer.step(gradients)
+            seconds[name].append(1000 * (time.perf_counter() - start) / len(study.seeds))
+    lines = []
+    for name, own in seconds.items():
+        ours, theirs = statistics.median(own[1:] or own), PAPER_SECONDS.get(name)
+        lines.append([name, f"{ours:.2f}", f"{theirs or '-'}", f"{theirs / ours:.0f}×" if theirs else "-"])
+    text = markdown(["s / 1000 steps", "paper's code", "ratio"], lines)
+    write_file(arguments.output_dir / "cost.md", text)
+    print(text)
 
 
-def figure3(arguments: argparse.Namespace) -> None:
-    """Accuracy with 10 clusters over the number of inner steps, each with its best step size."""
-    rows = [row for row in ROWS if row.name in ("STE-I", "SPIGOT", "SPIGOT-CE", "SPIGOT-EG")]
-    keys = [(row, steps, size) for row in rows for steps in NUM_STEPS for size in STEP_SIZES]
-    runs = [run_of(row, 10, arguments.seeds[0], arguments.steps, step_size=size, num_steps=steps) for row, steps, size in keys]
-    found = run_all(train, runs, arguments.output_dir / "runs", arguments.jobs)
-    results = {(row.name, steps, size): result for (row, steps, size), result in zip(keys, found, strict=True)}
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(6.5, 3.4))
-    stored = {}
-    for row in rows:
-        best = [
-            max((results[row.name, steps, size] for size in STEP_SIZES), key=lambda result: result["validation"]["accuracy"])
-            for steps in NUM_STEPS
-        ]
-        stored[row.name] = [result["test"] for result in best]
-        axis.plot(NUM_STEPS, [result["test"]["accuracy"] for result in best], marker="o", label=row.name)
-    axis.set(xlabel="inner steps", ylabel="test accuracy (%)", xticks=NUM_STEPS)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    figure.tight_layout()
-    _save(figure, arguments.output_dir / "figure3.png")
-    write_file(arguments.output_dir / "figure3.json", json.dumps({"num_steps": NUM_STEPS, "test": stored}, indent=1) + "\n")
-    print(f"Written to {arguments.output_dir / 'figure3.png'}")
-
-
-def _save(figure: Any, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    write_file(path, picture.getvalue())
-
-
-def _pyplot():  # type: ignore[no-untyped-def]
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+def pack_runs(study: Study, arguments: argparse.Namespace) -> None:
+    """All runs in one file."""
+    pack(study.folder, arguments.output_dir / "runs.jsonl.gz")
 
 
 def main() -> None:
+    commands = {
+        "table": table,
+        "figure2": figure2,
+        "figure3": figure3,
+        "differences": differences,
+        "labels": labels,
+        "cost": cost,
+        "pack": pack_runs,
+    }
+    names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["table", "figure2", "figure3", "cost"])
+    parser.add_argument("what", choices=commands)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/clusters"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--steps", type=int, default=10_000)
-    rates = "for the table: learning rates to choose from by validation, beside that of the paper's Table 4"
-    parser.add_argument("--learning_rates", type=float, nargs="+", default=[], help=rates)
-    parser.add_argument("--step_sizes", type=float, nargs="+", default=[], help="for the table: the same for η")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
+    parser.add_argument("--packed", type=Path, help="a file of runs to begin with")
+    parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=COLUMNS, help="of the table; figure3: protocols")
+    parser.add_argument("--clusters", type=int, nargs="+", choices=CLUSTERS, default=CLUSTERS)
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=STARTS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rounds", type=int, default=20, help="for cost")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time, each on one core")
     arguments = parser.parse_args()
+    arguments.rows = [row for row in ROWS if row.name in arguments.rows]
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    {"table": table, "figure2": figure2, "figure3": figure3, "cost": cost}[arguments.what](arguments)
+    study = Study(arguments.output_dir / "runs", arguments.jobs, arguments.seeds, arguments.steps)
+    if arguments.packed:
+        unpack(arguments.packed, study.folder)
+    commands[arguments.what](study, arguments)
 
 
 if __name__ == "__main__":

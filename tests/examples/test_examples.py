@@ -273,45 +273,6 @@ def test_two_checkouts_are_compared(run, capsys):
     assert all(line.endswith("×") for line in lines)
 
 
-def test_synthetic_clusters(run, tmp_path, capsys):
-    """Each command on a few steps; a second time, nothing is trained."""
-    pytest.importorskip("matplotlib")
-    sys.path.insert(0, str(EXAMPLES / "synthetic_clusters"))
-    few = ["--steps", "2", "--seeds", "1", "--output_dir", tmp_path]
-    try:
-        for what in ("table", "figure2", "figure3"):
-            run("synthetic_clusters/reproduce", what, *few)
-        files = {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()}
-        run("synthetic_clusters/reproduce", "table", *few)
-    finally:
-        sys.path.pop(0)
-    assert {file: file.stat().st_mtime for file in (tmp_path / "runs").iterdir()} == files
-    written = (tmp_path / "table2.md").read_text()
-    assert sum(line.startswith("|") for line in written.splitlines()) == 2 + 13
-    assert "20 random encoders put the 3 clusters into 2.1 places" in written
-    assert "| SPIGOT-CE |" in capsys.readouterr().out
-    assert (tmp_path / "figure2.png").stat().st_size > 10_000
-    assert (tmp_path / "figure3.png").stat().st_size > 10_000
-
-
-def test_the_clusters_can_be_found_from_the_labels(monkeypatch):
-    """After 600 steps, a surrogate gradient is far above the linear model and knows two of three clusters at least."""
-    monkeypatch.syspath_prepend(str(EXAMPLES / "synthetic_clusters"))
-    import clusters
-
-    threads = torch.get_num_threads()
-    try:
-        linear = clusters.train(3, "linear", {}, 1e-3, seed=1, steps=600)
-        latent = clusters.train(3, "ste_identity", {}, 1e-3, seed=1, steps=600)
-    finally:
-        torch.set_num_threads(threads)
-    assert latent["test"]["accuracy"] > linear["test"]["accuracy"] + 8
-    assert latent["test"]["v_measure"] > 65
-    data = clusters.make_data(3, clusters.DATA_SEED)
-    assert {name: len(split.x) for name, split in data.items()} == clusters.SIZES
-    assert abs(data["train"].y.mean() - 0.5) < 0.03
-
-
 def test_a_structure_of_the_users_own(run, capsys):
     run("custom_structure", "--steps", 400)
     printed = capsys.readouterr().out
