@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from hf_latent import list_estimators
 from hf_latent.files import write_file
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumable_runs import run_all
+from resumable_runs import name_of, run_all, unpack
 
+Labelled = tuple[str, dict[str, Any]]  # the row of a table that a run belongs to, and the run
 KINDS = ("projective", "non-projective")
 WITHOUT_TREES = ("bilstm", "transformer")
 PULLED_BACK = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
@@ -44,17 +46,21 @@ FOUND = 0.9
 
 def run_of(row: str, kind: str | None, seed: int, arguments: argparse.Namespace, **changed: Any) -> dict[str, Any]:
     """The arguments of `train` for one run."""
-    run: dict[str, Any] = {"row": row, "seed": seed, "steps": arguments.steps}
+    files = [Path(file).name for file in arguments.files]
+    run: dict[str, Any] = {"row": row, "seed": seed, "steps": arguments.steps, "files": files}
     if kind is not None:
         run |= {"kind": kind, "options": OPTIONS.get(row, {})}
-    if arguments.files:
-        run["files"] = arguments.files
     return run | changed
 
 
-def finish(runs: list[tuple[str, dict[str, Any]]], arguments: argparse.Namespace, name: str) -> None:
+def finish(runs: list[Labelled], arguments: argparse.Namespace, name: str) -> None:
     """Makes the runs, each with the label of its row, and writes a table of them."""
-    results = run_all(train, [run for _, run in runs], arguments.output_dir / "runs", arguments.jobs)
+    folder = arguments.output_dir / "runs"
+    if arguments.stored:
+        runs, results = stored_ones(runs, folder)
+    else:
+        paths = {Path(file).name: str(Path(file).resolve()) for file in arguments.files}
+        results = run_all(partial(train, paths), [run for _, run in runs], folder, arguments.jobs)
     rows: dict[str, list[dict[str, Any]]] = {}
     for (label, _), result in zip(runs, results, strict=True):
         rows.setdefault(label, []).append(result)
@@ -65,6 +71,16 @@ def finish(runs: list[tuple[str, dict[str, Any]]], arguments: argparse.Namespace
     if name == "table":
         plot(rows, arguments.output_dir / "listops.svg", FOUND)
     print(text)
+
+
+def stored_ones(runs: list[Labelled], folder: Path) -> tuple[list[Labelled], list[dict[str, Any]]]:
+    """Those of the runs that are in the folder, on whatever files they were tested, and their results."""
+    files = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    there = {name_of({**file["run"], "files": []}): file["result"] for file in files}
+    found = [(label, run) for label, run in runs if name_of({**run, "files": []}) in there]
+    if not found:
+        raise SystemExit(f"None of these runs is stored in {folder}; give a file of runs by --packed.")
+    return found, [there[name_of({**run, "files": []})] for _, run in found]
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
@@ -158,8 +174,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--ablated", nargs="+", default=["ste_marginals", "perturb_and_map"], choices=ESTIMATORS)
     parser.add_argument("--files", nargs="*", default=[], help="`answer<TAB>expression` lines, to test on")
+    parser.add_argument("--packed", type=Path, help="a file of runs to begin with, such as results/runs.jsonl.gz")
+    parser.add_argument("--stored", action="store_true", help="tabulate the runs that are there, and make none")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     arguments = parser.parse_args()
+    if arguments.packed is not None:
+        unpack(arguments.packed, arguments.output_dir / "runs")
     COMMANDS[arguments.command](arguments)
 
 

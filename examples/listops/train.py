@@ -18,7 +18,7 @@ from hf_latent.training.schedules import Schedule
 
 KINDS = {"projective": DependencyTree(True, True), "non-projective": DependencyTree(False, True)}
 OPERATORS = ("[MAX", "[MIN", "[MED", "[SM")
-LONGEST, BATCH, EXPRESSIONS = 20, 64, 50_000
+LONGEST, BATCH, EXPRESSIONS, OF_FILES = 20, 64, 50_000, 2000
 # The tests: what is generated, and how many of them. Of each, the model has seen none.
 TESTS: dict[str, tuple[int, dict[str, Any]]] = {
     "up to 20 tokens": (1000, {"longest": LONGEST}),
@@ -64,8 +64,8 @@ def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {"input_ids": padded("input_ids", PADDING), "gold_heads": padded("gold_heads", -1), "labels": labels}
 
 
-def train(**run: Any) -> dict[str, Any]:
-    """The figures of one run.
+def train(paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
+    """The figures of one run, tested on its `files`, too, which `paths` tell where to find.
 
     At first, the trees' entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
     of the questions, and a decoder that never sees another tree has no use for one. At first, expressions are short. What the
@@ -105,7 +105,7 @@ def train(**run: Any) -> dict[str, Any]:
     trainer.train()
     seconds = time.perf_counter() - started
     losses = [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry]
-    figures = {name: evaluate(model, expressions) for name, expressions in all_tests(run).items()}
+    figures = {name: evaluate(model, expressions) for name, expressions in all_tests(run, paths).items()}
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return {"tests": figures, "losses": losses, "seconds": seconds, "parameters": parameters}
 
@@ -120,18 +120,16 @@ def schedules(estimator: str, without: list[str]) -> dict[str, Schedule]:
     return found
 
 
-def all_tests(run: dict[str, Any]) -> dict[str, list[Expression]]:
+def all_tests(run: dict[str, Any], paths: dict[str, str]) -> dict[str, list[Expression]]:
     """Validation (to choose by), the generated tests, and those of files."""
     known = {one.tokens for one in generate(EXPRESSIONS, LONGEST, seed=1, operators=OPERATORS)}
     found = {}
     for place, (name, (count, shape)) in enumerate([("validation", (1000, {"longest": LONGEST})), *TESTS.items()]):
         drawn = generate(count + count // 2, seed=100 + place, operators=OPERATORS, **{"depth": ROUNDS, **shape})
         found[name] = [one for one in drawn if one.tokens not in known][:count]
-    for file in run.get("files", []):
+    for name in run["files"]:
         unknown = set(ALL_OPERATORS) - set(OPERATORS)
-        found[file.split("/")[-1]] = [one for one in read_file(file) if not unknown & set(one.tokens)][
-            : run.get("of_files", 2000)
-        ]
+        found[name] = [one for one in read_file(paths[name]) if not unknown & set(one.tokens)][:OF_FILES]
     return found
 
 
