@@ -4,12 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch._dynamo.testing
 from datasets import Dataset
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from hf_latent import Categorical, LatentLayer, LatentTreeForSequenceClassification
+from hf_latent import Categorical, LatentLayer, LatentTreeForSequenceClassification, LatentTreeLayer
 from hf_latent.layers import CounterArcScorer
 from hf_latent.training import (
     PartCallback,
@@ -259,3 +260,19 @@ def test_what_restarts_need(tmp_path):
         train_with_restarts(diverging, starts=2, share=0.5)
     with pytest.raises(ValueError, match="`save_only_model=True` keeps too little"):
         train_with_restarts(lambda seed: new_trainer(tmp_path, save_only_model=True), starts=2)
+
+
+def test_a_compiled_layer_follows_its_schedule_without_being_compiled_again():
+    layer = LatentTreeLayer(4, estimator="perturb_and_map", arc_scorer="counter", arc_size=4).train()
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(lambda words: layer(words), backend=counter)
+    words = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    for step in range(12):
+        layer.scorer.counters.temperature = 1 - step / 20
+        layer.entropy_bonus = 0.5 - step / 40
+        layer.estimator = layer.estimator.with_options(noise_scale=1 - step / 15)
+        torch.manual_seed(step)
+        expected = layer(words)
+        torch.manual_seed(step)
+        torch.testing.assert_close(compiled(words).arcs, expected.arcs)
+    assert counter.frame_count <= 3
