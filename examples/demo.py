@@ -28,7 +28,7 @@ from transformers import (
 from hf_latent import BiLstmConfig, BiLstmModel, LatentTreeForSequenceClassification, parse
 from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
-from hf_latent.training import train_with_restarts
+from hf_latent.training import ScheduleCallback, linear, train_with_restarts
 from hf_latent.trees import Tree, attachment_score, baseline_trees, side_by_side
 
 
@@ -48,6 +48,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **optio
         parser_input=[1 + CLASSES.index(WORD_CLASS[word]) if word in WORD_CLASS else 0 for word in vocabulary],
         decoder_input=[1 + SEASON[word] if word in SEASON else 0 for word in vocabulary],
         single_root=True,
+        arc_scorer="relative",
         arc_size=32,
         decoder_size=64,
         **options,
@@ -107,9 +108,11 @@ def best_of_starts(
         def make_trainer(seed: int) -> Trainer:
             set_seed(seed)
             model = new_model(tokenizer, arguments.estimator, **options)
-            return new_trainer(model, tokenizer, data, epochs=13, seed=seed, output_dir=f"{folder}/{seed}")
+            trainer = new_trainer(model, tokenizer, data, epochs=10, seed=seed, output_dir=f"{folder}/{seed}")
+            trainer.add_callback(ScheduleCallback(entropy_bonus=linear(0.3, until=0.2)))
+            return trainer
 
-        trainer = train_with_restarts(make_trainer, arguments.starts, share=5 / 13, seed=arguments.seed)
+        trainer = train_with_restarts(make_trainer, arguments.starts, share=0.2, seed=arguments.seed)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     print(f"The best start had seed {trainer.args.seed}; its training loss in the last epoch is {losses[-1]:.3f}")
     return trainer.model
@@ -125,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--estimator", default="spigot_ce")
     parser.add_argument("--step_size", type=step_size, default=0.1, help="of the pulled-back estimators; or auto")
-    parser.add_argument("--starts", type=int, default=4)
+    parser.add_argument("--starts", type=int, default=8)
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

@@ -38,6 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "score_function": {"baseline": "self_critical"},
     **{name: {"step_size": "auto"} for name in PULLED_BACK},
 }
+# Of the sequence models. Not tuned yet: `baselines` is for that.
+SEQUENCE_RATE = 1e-3
 STEP_SIZES: list[float | str] = ["auto", 0.03, 0.1, 0.3, 1.0]
 LEFT_OUT = ["entropy bonus", "whole steps", "less noise", "own learning rate", "curriculum"]
 # From this share of edges on, a run has found the trees.
@@ -50,6 +52,8 @@ def run_of(row: str, kind: str | None, seed: int, arguments: argparse.Namespace,
     run: dict[str, Any] = {"row": row, "seed": seed, "steps": arguments.steps, "files": files}
     if kind is not None:
         run |= {"kind": kind, "options": OPTIONS.get(row, {})}
+    if row in WITHOUT_TREES:
+        run["learning_rate"] = SEQUENCE_RATE
     return run | changed
 
 
