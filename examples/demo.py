@@ -32,7 +32,7 @@ from hf_latent.training import ScheduleCallback, linear, train_with_restarts
 from hf_latent.trees import Tree, attachment_score, baseline_trees, side_by_side
 
 
-def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **options) -> LatentTreeForSequenceClassification:
+def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **changed) -> LatentTreeForSequenceClassification:
     """A classifier whose parser reads word classes ("adjective noun preposition noun"), and its decoder seasons.
 
     So neither can do the work of the other. A parser that sees the words solves the task by itself and tells the decoder the
@@ -40,18 +40,17 @@ def new_model(tokenizer: PreTrainedTokenizerBase, estimator: str | None, **optio
     whose arcs point the other way.
     """
     vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.convert_tokens_to_ids)
+    options = {
+        "parser_input": [1 + CLASSES.index(WORD_CLASS[word]) if word in WORD_CLASS else 0 for word in vocabulary],
+        "decoder_input": [1 + SEASON[word] if word in SEASON else 0 for word in vocabulary],
+        "single_root": True,
+        "arc_scorer": "relative",
+        "arc_size": 32,
+        "decoder_size": 64,
+    }
+    encoder = BiLstmModel(BiLstmConfig(vocab_size=len(vocabulary), embedding_size=32, hidden_size=64))
     return LatentTreeForSequenceClassification.from_encoder(
-        BiLstmModel(BiLstmConfig(vocab_size=len(vocabulary), embedding_size=32, hidden_size=64)),
-        tokenizer,
-        num_labels=2,
-        estimator=estimator,
-        parser_input=[1 + CLASSES.index(WORD_CLASS[word]) if word in WORD_CLASS else 0 for word in vocabulary],
-        decoder_input=[1 + SEASON[word] if word in SEASON else 0 for word in vocabulary],
-        single_root=True,
-        arc_scorer="relative",
-        arc_size=32,
-        decoder_size=64,
-        **options,
+        encoder, tokenizer, num_labels=2, estimator=estimator, **{**options, **changed}
     )
 
 
@@ -97,25 +96,26 @@ def in_columns(left: str, right: str, width: int = 44) -> str:
 
 
 def best_of_starts(
-    tokenizer: PreTrainedTokenizerBase, data: Dataset, arguments: argparse.Namespace
-) -> LatentTreeForSequenceClassification:
-    """A model with a latent tree: of several that are trained for a while, the one with the lowest loss, trained on."""
-    print(f"\nWith a latent tree ({arguments.estimator}): {arguments.starts} starts, of which the best goes on")
-    pulled_back = arguments.estimator in ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
-    options = {"estimator_options": {"step_size": arguments.step_size}} if pulled_back else {}
+    tokenizer: PreTrainedTokenizerBase,
+    data: Dataset,
+    estimator: str | None,
+    starts: int,
+    seed: int,
+    epochs: float = 10,
+    **options,
+) -> Trainer:
+    """Of several models that are trained for a while, the one with the lowest loss, trained on."""
     with tempfile.TemporaryDirectory() as folder:
 
         def make_trainer(seed: int) -> Trainer:
             set_seed(seed)
-            model = new_model(tokenizer, arguments.estimator, **options)
-            trainer = new_trainer(model, tokenizer, data, epochs=10, seed=seed, output_dir=f"{folder}/{seed}")
-            trainer.add_callback(ScheduleCallback(entropy_bonus=linear(0.3, until=0.2)))
+            model = new_model(tokenizer, estimator, **options)
+            trainer = new_trainer(model, tokenizer, data, epochs, seed=seed, output_dir=f"{folder}/{seed}")
+            if estimator is not None:
+                trainer.add_callback(ScheduleCallback(entropy_bonus=linear(0.3, until=0.2)))
             return trainer
 
-        trainer = train_with_restarts(make_trainer, arguments.starts, share=0.2, seed=arguments.seed)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    print(f"The best start had seed {trainer.args.seed}; its training loss in the last epoch is {losses[-1]:.3f}")
-    return trainer.model
+        return train_with_restarts(make_trainer, starts, share=0.2, seed=seed)
 
 
 def step_size(text: str) -> float | str:
@@ -152,7 +152,13 @@ def main() -> None:
     no_tree = new_model(tokenizer, None)
     new_trainer(no_tree, tokenizer, train_data, epochs=2, output_dir="unused").train()
 
-    model = best_of_starts(tokenizer, train_data, arguments)
+    print(f"\nWith a latent tree ({arguments.estimator}): {arguments.starts} starts, of which the best goes on")
+    pulled_back = arguments.estimator in ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
+    options = {"estimator_options": {"step_size": arguments.step_size}} if pulled_back else {}
+    trainer = best_of_starts(tokenizer, train_data, arguments.estimator, arguments.starts, arguments.seed, **options)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    print(f"The best start had seed {trainer.args.seed}; its training loss in the last epoch is {losses[-1]:.3f}")
+    model = trainer.model
     accuracies = {
         "chance": max(sum(s.label == label for s in test) for label in (0, 1)) / len(test),
         "the same network without a tree": accuracy(no_tree, tokenizer, test_data),

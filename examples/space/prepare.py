@@ -1,4 +1,4 @@
-"""Train models for the Space on the language of `examples/little_language.py`: no network, and nobody's data. Two minutes.
+"""Train models for the Space on the language of `examples/little_language.py`: no network, and nobody's data. Some minutes.
 
     python examples/space/prepare.py
 
@@ -6,23 +6,21 @@ Saves each with its tokenizer in `models/` and lists them in `models.json`, whic
 """
 
 import argparse
-import copy
 import json
 import sys
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from torch.nn.functional import pad
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 
-from hf_latent import BiLstmConfig, LatentTreeForSequenceClassification, parse
+from hf_latent import parse
 from hf_latent.files import write_file
 from hf_latent.models.bilstm import word_tokenizer
 from hf_latent.trees import Tree, attachment_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from demo import accuracy, new_model, train
+from demo import accuracy, best_of_starts
 from little_language import WORD_CLASS, WORDS, Sentence, generate
 
 LABELS = ["discord", "harmony"]
@@ -34,6 +32,7 @@ ABOUT = {
     ALL_WORDS: "The parser sees the words, so that it can find the label by itself and tell it to the decoder through the "
     "shape of the tree. The labels may be right, then, and the trees are wrong.",
 }
+SIGHT = {CLASSES_ONLY: {}, ALL_WORDS: {"parser_input": "encoder", "decoder_input": "embeddings"}}
 # Which models there are for each, with the options of their estimators.
 ESTIMATORS = {
     CLASSES_ONLY: {"spigot_ce": {"step_size": 0.1}, "perturb_and_map": {}, "sparsemap": {}, None: {}},
@@ -50,36 +49,6 @@ EXAMPLES = [
     "fresh meadow without golden misty pumpkin",
     "silent snow after tender blossom",
 ]
-
-
-def with_plain_encoder(
-    model: LatentTreeForSequenceClassification, tokenizer: PreTrainedTokenizerBase
-) -> LatentTreeForSequenceClassification:
-    """The demo's model with a `BiLstmModel` for its encoder, which loads without the demo's code, and the labels' names.
-
-    A word's vector is that of its season beside that of its class: the encoder's weights for the one are 0, and the decoder's
-    for the other.
-    """
-    config, old = copy.deepcopy(model.config), model.config.text_config
-    size = old.embedding_size
-    config.text_config = BiLstmConfig(vocab_size=len(tokenizer), embedding_size=2 * size, hidden_size=old.hidden_size)
-    config.id2label, config.label2id = dict(enumerate(LABELS)), {name: number for number, name in enumerate(LABELS)}
-    weights = model.state_dict()
-    encoder = "latent_tree.encoder."
-    classes = weights.pop(f"{encoder}class_embeddings.weight")[weights.pop(f"{encoder}word_classes")]
-    first_of_season = weights.pop(f"{encoder}embeddings.first_of_season")
-    for name, weight in weights.items():
-        if name == f"{encoder}embeddings.weight":
-            weights[name] = torch.cat([weight[first_of_season], classes], dim=1)
-        elif "weight_ih" in name:
-            weights[name] = pad(weight, (size, 0))
-        elif name == "latent_tree.head_averaging.root":
-            weights[name] = pad(weight, (0, size))
-        elif name == "decoder.0.weight":
-            weights[name] = pad(weight.unflatten(1, (-1, size)), (0, size)).flatten(1)  # of a word, and of its head
-    plain = LatentTreeForSequenceClassification(config)
-    plain.load_state_dict(weights)
-    return plain
 
 
 def encode(sentences: list[Sentence], tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -116,7 +85,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent)
     parser.add_argument("--sentences", type=int, default=10_000, help="to train on; a tenth as many to test on")
-    parser.add_argument("--epochs", type=float, default=13, help="on them")
+    parser.add_argument("--epochs", type=float, default=10, help="on them")
+    parser.add_argument("--starts", type=int, default=8, help="of each model with a tree, of which the best goes on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.sentences < 100:
@@ -134,15 +104,20 @@ def main() -> None:
         for estimator, options in estimators.items():
             name = estimator or "no tree"
             print(f"\n{task}: {name}")
-            set_seed(arguments.seed)
-            model = new_model(tokenizer, estimator, estimator_options=options)
-            if task == ALL_WORDS:  # in a plain encoder, the weights for the words are learned, too
-                model = with_plain_encoder(model, tokenizer)
-            constant, falling = 0.4 * arguments.epochs, 0.6 * arguments.epochs
-            train(model, tokenizer, train_data, constant, lr_scheduler_type="constant", seed=arguments.seed)
-            train(model, tokenizer, train_data, falling, seed=arguments.seed)
-            if task == CLASSES_ONLY:
-                model = with_plain_encoder(model, tokenizer)
+            starts = 1 if estimator is None else arguments.starts
+            trainer = best_of_starts(
+                tokenizer,
+                train_data,
+                estimator,
+                starts,
+                arguments.seed,
+                arguments.epochs,
+                estimator_options=options,
+                **SIGHT[task],
+            )
+            model = trainer.model
+            model.config.id2label = dict(enumerate(LABELS))
+            model.config.label2id = {name: number for number, name in enumerate(LABELS)}
             heads = None
             if estimator is not None:
                 heads = attachment_score(parse(model, tokenizer, [tree.words for tree in gold]), gold)

@@ -60,9 +60,9 @@ class PulledBack(Estimator):
     start: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.step_size, str):
-            check_choice("step_size", self.step_size, (AUTO,))
-        else:
+        if isinstance(self.step_size, str) and self.step_size != AUTO:
+            raise ValueError(f"`step_size` must be a positive, finite number, got {self.step_size!r}; or {AUTO!r}.")
+        if not isinstance(self.step_size, str):
             check_positive("step_size", self.step_size)
         check_count("num_steps", self.num_steps)
         if self.start is not None:

@@ -59,7 +59,7 @@ def test_it_goes_as_far_as_it_says():
 def test_it_needs_a_loss(name):
     with pytest.raises(ValueError, match="needs a `task_loss`"):
         get_estimator(name, step_size="auto")(Categorical(), torch.randn(2, 3))
-    with pytest.raises(ValueError, match="`step_size` must be one of 'auto', got 'automatic'"):
+    with pytest.raises(ValueError, match="positive, finite number, got 'automatic'; or 'auto'"):
         get_estimator(name, step_size="automatic")
 
 

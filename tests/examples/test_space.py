@@ -205,7 +205,9 @@ def prepared(tmp_path_factory):
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path])
-        patch.setattr(sys, "argv", ["prepare.py", "--output_dir", str(folder), "--sentences", "200", "--epochs", "1"])
+        patch.setattr(
+            sys, "argv", ["prepare.py", "--output_dir", str(folder), "--sentences", "200", "--epochs", "1", "--starts", "2"]
+        )
         try:
             runpy.run_path(str(SPACE / "prepare.py"), run_name="__main__")
         finally:
@@ -213,16 +215,11 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def test_prepared_models_compute_what_the_demos_do(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    prepare = runpy.run_path(str(SPACE / "prepare.py"))
-    tokenizer = prepare["word_tokenizer"](prepare["WORD_CLASS"])
-    inputs = tokenizer(prepare["EXAMPLES"], padding=True, return_tensors="pt")
-    for estimator in ("spigot_ce", None):
-        model = prepare["new_model"](tokenizer, estimator).eval()
-        plain = prepare["with_plain_encoder"](model, tokenizer).eval()
-        torch.testing.assert_close(plain(**inputs).logits, model(**inputs).logits)
-        assert estimator is None or torch.equal(plain(**inputs).arcs, model(**inputs).arcs)
+def test_prepared_models_know_their_labels_and_load_anywhere(prepared):
+    for folder in json.loads((prepared / "models.json").read_text())["Little language"]["models"]:
+        model = LatentTreeForSequenceClassification.from_pretrained(prepared / folder)
+        assert model.config.label2id == {"discord": 0, "harmony": 1}
+        assert set(model.config.parser_input) == {0, 1, 2, 3}
 
 
 @pytest.fixture

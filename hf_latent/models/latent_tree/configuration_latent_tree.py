@@ -8,7 +8,7 @@ from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
-FORMAT_VERSION = 3  # 2 had other names of weights
+FORMAT_VERSION = 4  # 3 saw no kinds of tokens, 2 had other names of weights
 # The estimators of which η was 1 in format 1 where nothing was said of it.
 STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 
