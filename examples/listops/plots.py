@@ -45,6 +45,7 @@ def plot(rows: dict[str, list[dict[str, Any]]], file: Path, found_from: float) -
     for which, (kind, color) in enumerate(zip(KINDS, COLORS, strict=True)):
         spots = [place + 0.2 - 0.4 * which for place in range(len(ordered))]
         right.barh(spots, [shares[name][which] for name in ordered], 0.38, color=color, label=kind)
+    right.set_ylim(-1.3, len(ordered) - 0.4)  # with room for the legend
     right.set_yticks(range(len(ordered)), labels=ordered, fontsize=8)
     right.set(
         xlim=(0, 100),
