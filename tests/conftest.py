@@ -137,3 +137,20 @@ def client(hub, tmp_path):
         return done.stdout
 
     return client
+
+
+@pytest.fixture
+def use_example(monkeypatch):
+    """A function that makes the modules in an example's folder importable; after the test, they are forgotten."""
+    threads, known, folders = torch.get_num_threads(), set(sys.modules), []
+
+    def use(folder: Path) -> None:
+        folders.append(folder)
+        for path in (folder.parent, folder):
+            monkeypatch.syspath_prepend(str(path))
+
+    yield use
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - known:
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent in folders:
+            del sys.modules[name]

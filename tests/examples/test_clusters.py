@@ -18,13 +18,8 @@ ETA = 2.0
 
 
 @pytest.fixture(autouse=True)
-def example(monkeypatch):
-    """Modules of the example can be imported."""
-    threads = torch.get_num_threads()
-    for folder in (FOLDER.parent, FOLDER):
-        monkeypatch.syspath_prepend(str(folder))
-    yield
-    torch.set_num_threads(threads)
+def example(use_example):
+    use_example(FOLDER)
 
 
 def side_by_side(name, options, protocol, clusters=3):

@@ -17,15 +17,8 @@ TREES = DependencyTree(True, True)
 
 
 @pytest.fixture(autouse=True)
-def example(monkeypatch):
-    """Modules of the example can be imported, and are forgotten afterwards."""
-    threads = torch.get_num_threads()
-    for folder in (FOLDER.parent, FOLDER):
-        monkeypatch.syspath_prepend(str(folder))
-    yield
-    torch.set_num_threads(threads)
-    for name in ("model", "plots", "train"):
-        sys.modules.pop(name, None)
+def example(use_example):
+    use_example(FOLDER)
 
 
 def test_right_values_go_up_any_tree():
