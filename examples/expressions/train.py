@@ -1,70 +1,61 @@
 """One run: a network learns to answer expressions of up to 20 tokens with the stock Trainer, and is tested on longer ones."""
 
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from model import PADDING, ROUNDS, SequenceModel, TreeModel
+from model import SequenceModel, TreeModel
+from tasks import LONGEST, Task
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hf_latent import DependencyTree, get_estimator
-from hf_latent.data.listops import OPERATORS as ALL_OPERATORS
-from hf_latent.data.listops import TOKENS, Expression, generate, read_file
+from hf_latent.data.expressions import Expression
 from hf_latent.training import ScheduleCallback, length_curriculum, linear, parameter_groups
 from hf_latent.training.schedules import Schedule
 
 KINDS = {"projective": DependencyTree(True, True), "non-projective": DependencyTree(False, True)}
-OPERATORS = ("[MAX", "[MIN", "[MED", "[SM")
-LONGEST, BATCH, EXPRESSIONS, OF_FILES = 20, 64, 50_000, 2000
-# The tests: what is generated, and how many of them. Of each, the model has seen none.
-TESTS: dict[str, tuple[int, dict[str, Any]]] = {
-    "up to 20 tokens": (1000, {"longest": LONGEST}),
-    "21 to 40, depth 3": (500, {"shortest": 21, "longest": 40, "least_depth": 3}),
-    "21 to 40, depth 5": (500, {"shortest": 21, "longest": 40, "depth": 5, "least_depth": 5}),
-    "80 to 100": (500, {"shortest": 80, "longest": 100, "depth": 8, "least_depth": 5}),
-    "160 to 200": (250, {"shortest": 160, "longest": 200, "depth": 10, "least_depth": 6}),
-    "5 to 8 operands": (500, {"longest": 60, "operands": (5, 8)}),
-}
+BATCH, EXPRESSIONS, OF_FILES = 64, 50_000, 2000
 WITH_NOISE = ("perturb_and_map", "perturbed_marginals", "imle")
 SCALE = {"bilstm": {"size": 256, "layers": 2}, "transformer": {"size": 128, "layers": 4}}
 
 
-def new_model(run: dict[str, Any]) -> torch.nn.Module:
+def new_model(task: Task, run: dict[str, Any]) -> torch.nn.Module:
     if run["row"] in SCALE:
-        return SequenceModel(run["row"], **SCALE[run["row"]], dropout=run.get("dropout", 0.0))
+        return SequenceModel(task, run["row"], **SCALE[run["row"]], dropout=run.get("dropout", 0.0))
     if run["row"] == "gold trees":
-        return TreeModel(None, KINDS["projective"])
+        return TreeModel(task, None, KINDS["projective"])
     structure = KINDS[run["kind"]] if run.get("single_root", True) else DependencyTree(run["kind"] == "projective")
     estimator = get_estimator(run["row"], **run.get("options", {}))
-    return TreeModel(estimator, structure, run.get("scorer", "counter"), run.get("kinds", True))
+    return TreeModel(task, estimator, structure, run.get("scorer", "counter"), run.get("kinds", True))
 
 
-def training_data(steps: int, seed: int, curriculum: bool) -> Dataset:
-    expressions = generate(EXPRESSIONS, LONGEST, seed=1, operators=OPERATORS)
-    data = Dataset.from_dict(
-        {
-            "input_ids": [[TOKENS.index(token) for token in one.tokens] for one in expressions],
-            "labels": [one.answer for one in expressions],
-            "gold_heads": [one.heads for one in expressions],
-        }
-    ).with_format("torch")
+def training_data(task: Task, steps: int, seed: int, curriculum: bool) -> Dataset:
+    expressions = task.generate(EXPRESSIONS, LONGEST, seed=1)
+    data = Dataset.from_list([row_of(task, one) for one in expressions]).with_format("torch")
     lengths = [len(one.tokens) for one in expressions]
     shares = {} if curriculum else {"start": 1.0}
     return data.select(length_curriculum(lengths, steps * BATCH / len(lengths), seed=seed, **shares))
 
 
-def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def row_of(task: Task, one: Expression) -> dict[str, Any]:
+    return {"input_ids": [task.tokens.index(token) for token in one.tokens], "labels": one.answer, "gold_heads": one.heads}
+
+
+def collate(task: Task, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     def padded(name: str, value: int) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True, padding_value=value)
+        return pad_sequence([torch.as_tensor(row[name]) for row in rows], batch_first=True, padding_value=value)
 
-    labels = torch.stack([row["labels"] for row in rows])
-    return {"input_ids": padded("input_ids", PADDING), "gold_heads": padded("gold_heads", -1), "labels": labels}
+    labels = torch.as_tensor([row["labels"] for row in rows])
+    return {"input_ids": padded("input_ids", len(task.tokens)), "gold_heads": padded("gold_heads", -1), "labels": labels}
 
 
-def train(paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
+def train(task: Task, paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
     """The figures of one run, tested on its `files`, too, which `paths` tell where to find.
 
     At first, the trees' entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
@@ -74,7 +65,7 @@ def train(paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     set_seed(run["seed"])
-    model, steps, without = new_model(run), run["steps"], run.get("without", [])
+    model, steps, without = new_model(task, run), run["steps"], run.get("without", [])
     latent = run["row"] not in (*SCALE, "gold trees")
     rate = run.get("learning_rate", 4e-3)
     rates = dict.fromkeys(["tree", "embeddings", "context"], 1e-3) if latent and "own learning rate" not in without else {}
@@ -95,8 +86,8 @@ def train(paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
         remove_unused_columns=False,
         seed=run["seed"],
     )
-    data = training_data(steps, run["seed"], "curriculum" not in without)
-    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate, optimizers=(optimizer, None))
+    data = training_data(task, steps, run["seed"], "curriculum" not in without)
+    trainer = Trainer(model, arguments, train_dataset=data, data_collator=partial(collate, task), optimizers=(optimizer, None))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if latent:
@@ -105,7 +96,7 @@ def train(paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
     trainer.train()
     seconds = time.perf_counter() - started
     losses = [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry]
-    figures = {name: evaluate(model, expressions) for name, expressions in all_tests(run, paths).items()}
+    figures = {name: evaluate(task, model, expressions) for name, expressions in all_tests(task, run, paths).items()}
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return {"tests": figures, "losses": losses, "seconds": seconds, "parameters": parameters}
 
@@ -120,36 +111,27 @@ def schedules(estimator: str, without: list[str]) -> dict[str, Schedule]:
     return found
 
 
-def all_tests(run: dict[str, Any], paths: dict[str, str]) -> dict[str, list[Expression]]:
+def all_tests(task: Task, run: dict[str, Any], paths: dict[str, str]) -> dict[str, list[Expression]]:
     """Validation (to choose by), the generated tests, and those of files."""
-    known = {one.tokens for one in generate(EXPRESSIONS, LONGEST, seed=1, operators=OPERATORS)}
+    known = {one.tokens for one in task.generate(EXPRESSIONS, LONGEST, seed=1)}
     found = {}
-    for place, (name, (count, shape)) in enumerate([("validation", (1000, {"longest": LONGEST})), *TESTS.items()]):
-        drawn = generate(count + count // 2, seed=100 + place, operators=OPERATORS, **{"depth": ROUNDS, **shape})
+    for place, (name, (count, shape)) in enumerate([("validation", (1000, {"longest": LONGEST})), *task.tests.items()]):
+        drawn = task.generate(count + count // 2, seed=100 + place, **{"depth": task.depth, **shape})
         found[name] = [one for one in drawn if one.tokens not in known][:count]
     for name in run["files"]:
-        unknown = set(ALL_OPERATORS) - set(OPERATORS)
-        found[name] = [one for one in read_file(paths[name]) if not unknown & set(one.tokens)][:OF_FILES]
+        assert task.read_file is not None, f"There are no files of {task.name}."
+        found[name] = task.read_file(Path(paths[name]))[:OF_FILES]
     return found
 
 
 @torch.no_grad()
-def evaluate(model: torch.nn.Module, expressions: list[Expression]) -> dict[str, float]:
+def evaluate(task: Task, model: torch.nn.Module, expressions: list[Expression]) -> dict[str, float]:
     """The share of answers and of edges that are right. A tree has one edge a word, so precision and recall are the same."""
     model.eval()
     answers = edges = words = 0
     by_length = sorted(expressions, key=lambda one: len(one.tokens))
     for start in range(0, len(by_length), 100):
-        batch = by_length[start : start + 100]
-        rows = [
-            {
-                "input_ids": torch.tensor([TOKENS.index(token) for token in one.tokens]),
-                "labels": torch.tensor(one.answer),
-                "gold_heads": torch.tensor(one.heads),
-            }
-            for one in batch
-        ]
-        inputs = collate(rows)
+        inputs = collate(task, [row_of(task, one) for one in by_length[start : start + 100]])
         output = model(**inputs)
         answers += int((output["logits"].argmax(1) == inputs["labels"]).sum())
         if "heads" in output:

@@ -1,10 +1,11 @@
-"""Where a latent tree wins: list operations learned from short expressions, and tested on long ones.
+"""Where a latent tree wins: expressions learned from short ones, and tested on long ones.
 
     pip install 'hf_latent[examples]'
-    python examples/listops/reproduce.py table      --output_dir outputs/listops --files listops.test_d5f.tsv.gz
-    python examples/listops/reproduce.py step_sizes --output_dir outputs/listops
-    python examples/listops/reproduce.py ablation   --output_dir outputs/listops
-    python examples/listops/reproduce.py baselines  --output_dir outputs/listops
+    python examples/expressions/reproduce.py listops table      --output_dir outputs/listops --files listops.test_d5f.tsv.gz
+    python examples/expressions/reproduce.py listops step_sizes --output_dir outputs/listops
+    python examples/expressions/reproduce.py listops ablation   --output_dir outputs/listops
+    python examples/expressions/reproduce.py listops baselines  --output_dir outputs/listops
+    python examples/expressions/reproduce.py arithmetic table   --output_dir outputs/arithmetic
 
 Each run is kept in a file of its own, so that a command that was stopped goes on where it was. Expressions with operators that
 the models were not trained on are left out of `--files`.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from plots import plot
+from tasks import TASKS
 from train import train
 
 from hf_latent import list_estimators
@@ -64,7 +66,7 @@ def finish(runs: list[Labelled], arguments: argparse.Namespace, name: str) -> No
         runs, results = stored_ones(runs, folder)
     else:
         paths = {Path(file).name: str(Path(file).resolve()) for file in arguments.files}
-        results = run_all(partial(train, paths), [run for _, run in runs], folder, arguments.jobs)
+        results = run_all(partial(train, TASKS[arguments.task], paths), [run for _, run in runs], folder, arguments.jobs)
     rows: dict[str, list[dict[str, Any]]] = {}
     for (label, _), result in zip(runs, results, strict=True):
         rows.setdefault(label, []).append(result)
@@ -73,7 +75,7 @@ def finish(runs: list[Labelled], arguments: argparse.Namespace, name: str) -> No
     stored = [{"label": label, "run": run, **result} for (label, run), result in zip(runs, results, strict=True)]
     write_file(arguments.output_dir / f"{name}.json", json.dumps(stored, indent=1) + "\n")
     if name == "table":
-        plot(rows, arguments.output_dir / "listops.svg", FOUND)
+        plot(TASKS[arguments.task], rows, arguments.output_dir / "table.svg", FOUND)
     print(text)
 
 
@@ -170,18 +172,22 @@ COMMANDS = {"table": main_table, "step_sizes": step_sizes, "ablation": ablation,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rows = [*WITHOUT_TREES, "gold trees", *ESTIMATORS]
+    parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("command", choices=list(COMMANDS))
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/listops"))
+    parser.add_argument("--output_dir", type=Path, help="by default outputs/ and the task")
     parser.add_argument("--rows", nargs="+", default=rows, choices=rows)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of trees; all with a single root")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--ablated", nargs="+", default=["ste_marginals", "perturb_and_map"], choices=ESTIMATORS)
     parser.add_argument("--files", nargs="*", default=[], help="`answer<TAB>expression` lines, to test on")
-    parser.add_argument("--packed", type=Path, help="a file of runs to begin with, such as results/runs.jsonl.gz")
+    parser.add_argument("--packed", type=Path, help="a file of runs to begin with, such as results/listops/runs.jsonl.gz")
     parser.add_argument("--stored", action="store_true", help="tabulate the runs that are there, and make none")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     arguments = parser.parse_args()
+    if arguments.files and TASKS[arguments.task].read_file is None:
+        parser.error(f"--files: there are none of {arguments.task}.")
+    arguments.output_dir = arguments.output_dir or Path("outputs") / arguments.task
     if arguments.packed is not None:
         unpack(arguments.packed, arguments.output_dir / "runs")
     COMMANDS[arguments.command](arguments)

@@ -1,17 +1,27 @@
-"""The table of list operations as a picture: answers over the length, and the share of runs that found the trees."""
+"""A table as a picture: answers over the length, and the share of runs that found the trees."""
 
 import statistics
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from tasks import Task
 
-# Tests by their number of tokens; the rest have other shapes.
-LENGTHS = {
-    "up to 20 tokens": "up to 20\n(as in training)",
-    "21 to 40, depth 5": "21 to 40",
-    "80 to 100": "80 to 100",
-    "160 to 200": "160 to 200",
+# Tests by what grows in them; the rest have other shapes.
+GROWING = {
+    "listops": {
+        "up to 20 tokens": "up to 20\n(as in training)",
+        "21 to 40, depth 5": "21 to 40",
+        "80 to 100": "80 to 100",
+        "160 to 200": "160 to 200",
+    },
+    "arithmetic": {
+        "up to 20 tokens": "up to 20\n(as in training)",
+        "depth 6": "depth 6",
+        "depth 8": "depth 8",
+        "80 to 100": "80 to 100",
+        "160 to 200": "160 to 200",
+    },
 }
 KINDS = ("projective", "non-projective")
 COLORS = ("#0b6e4f", "#8fc9a9")
@@ -24,17 +34,18 @@ LINES = {
 }
 
 
-def plot(rows: dict[str, list[dict[str, Any]]], file: Path, found_from: float) -> None:
+def plot(task: Task, rows: dict[str, list[dict[str, Any]]], file: Path, found_from: float) -> None:
     """Writes the picture of a table whose rows are runs."""
+    tests = GROWING[task.name]
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     for row, (label, color, style) in LINES.items():
         if row in rows:
-            means = [100 * statistics.mean(one["tests"][name]["answers"] for one in rows[row]) for name in LENGTHS]
+            means = [100 * statistics.mean(one["tests"][name]["answers"] for one in rows[row]) for name in tests]
             left.plot(range(len(means)), means, style, color=color, marker="o", label=label)
     left.axhline(11.3, color="0.85", zorder=0)
-    left.text(len(LENGTHS) - 1, 12.3, "always the most frequent answer", ha="right", fontsize=8, color="0.5")
-    left.set_xticks(range(len(LENGTHS)), labels=list(LENGTHS.values()))
+    left.text(len(tests) - 1, 12.3, "always the most frequent answer", ha="right", fontsize=8, color="0.5")
+    left.set_xticks(range(len(tests)), labels=list(tests.values()))
     left.set(
         ylim=(0, 102), ylabel="answers that are right, %", xlabel="tokens of the expression", title="Longer than in training"
     )
