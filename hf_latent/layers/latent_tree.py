@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, TaskLoss
@@ -41,6 +42,12 @@ class LatentTreeLayer(LatentLayer):
         structure: which trees there are; by default, projective ones with any number of roots.
         estimator, argmax_at_evaluation: as a `LatentLayer` takes them.
         arc_size, dropout: of the scorers that are chosen by name.
+        distance_penalty: so much is taken from the score of an arc between words, times the logarithm of their distance: the
+            weight of an arc falls as 1 / distance ^ `distance_penalty`.
+
+    Raises:
+        TypeError: a `structure` that is no DependencyTree.
+        ValueError: an unknown `arc_scorer`; a `distance_penalty` that is not a finite number of at least 0.
     """
 
     structure: DependencyTree
@@ -54,6 +61,7 @@ class LatentTreeLayer(LatentLayer):
         argmax_at_evaluation: bool = False,
         arc_size: int = 100,
         dropout: float = 0.0,
+        distance_penalty: float = 0.0,
     ) -> None:
         if structure is not None and not isinstance(structure, DependencyTree):
             raise TypeError(f"`structure` must be a DependencyTree, got {structure!r}.")
@@ -62,7 +70,10 @@ class LatentTreeLayer(LatentLayer):
             if arc_scorer not in ARC_SCORERS:
                 raise ValueError(f"Unknown `arc_scorer` {arc_scorer!r}. The known ones are: {', '.join(ARC_SCORERS)}.")
             arc_scorer = ARC_SCORERS[arc_scorer](hidden_size, arc_size, dropout)
+        if not 0 <= distance_penalty < float("inf"):
+            raise ValueError(f"`distance_penalty` must be a finite number of at least 0, got {distance_penalty!r}.")
         self.scorer = arc_scorer
+        self.distance_penalty = distance_penalty
 
     def forward(  # type: ignore[override]
         self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None, estimate: bool = True
@@ -79,8 +90,17 @@ class LatentTreeLayer(LatentLayer):
         """
         if words.dim() == 4:
             structure: Structure = Independent(self.structure)
-            scores = self.scorer(words.flatten(0, 1)).unflatten(0, words.shape[:2])
+            scores = self._scores(words.flatten(0, 1)).unflatten(0, words.shape[:2])
         else:
-            structure, scores = self.structure, self.scorer(words)
+            structure, scores = self.structure, self._scores(words)
         latent = self._choose(structure, scores, lengths, task_loss, estimate)
         return LatentTree(latent.value, scores, latent.loss)
+
+    def _scores(self, words: Tensor) -> Tensor:
+        scores: Tensor = self.scorer(words)
+        if not self.distance_penalty:
+            return scores
+        places = torch.arange(words.shape[1], device=words.device)
+        distances = (places[:, None] - places).abs().clamp(min=1)
+        penalties = self.distance_penalty * distances.to(scores.dtype).log()
+        return scores - nn.functional.pad(penalties, (1, 0))  # of ROOT, which is nowhere, there is none

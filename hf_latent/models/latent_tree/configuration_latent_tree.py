@@ -8,7 +8,7 @@ from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
-FORMAT_VERSION = 4  # 3 saw no kinds of tokens, 2 had other names of weights
+FORMAT_VERSION = 5  # 4 had no penalty on distance, 3 saw no kinds of tokens, 2 had other names of weights
 # The estimators of which η was 1 in format 1 where nothing was said of it.
 STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 
@@ -27,6 +27,8 @@ class LatentTreeConfig(PreTrainedConfig):
     single_root (`bool`, defaults to `False`): only trees with one word below ROOT.
     arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`, `"relative"`, `"counter"`; see `hf_latent.layers`.
     arc_size (`int`, defaults to 100): hidden size of the arc scorer.
+    distance_penalty (`float`, defaults to 0.0): so much is taken from the score of an arc between words, times the logarithm of
+        their distance. Near heads come first; with a single root, trees are deeper.
     word_pooling (`str`, *optional*): the vector of a word is that of its `"first"` sub-word, its `"last"`, or their `"mean"`.
         By default the first; the last where the encoder does not look ahead, found by trying it when the model is made.
     parser_input (`str` or `list[int]`, defaults to `"encoder"`): what the encoder, and so the parser, sees: the tokens
@@ -68,6 +70,7 @@ class LatentTreeConfig(PreTrainedConfig):
     single_root: bool = False
     arc_scorer: str = "biaffine"
     arc_size: int = 100
+    distance_penalty: float | int = 0.0
     word_pooling: str | None = None
     parser_input: str | list[int] = "encoder"
     decoder_input: str | list[int] = "encoder"

@@ -93,6 +93,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 argmax_at_evaluation=config.argmax_at_evaluation,
                 arc_size=config.arc_size,
                 dropout=config.dropout,
+                distance_penalty=config.distance_penalty,
             )
             self.head_averaging = HeadAveraging(size)
         self.output_size = size if self.head_averaging is None else 2 * size
