@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hf_latent import DependencyTree, Estimator, LatentTreeLayer
+from hf_latent.estimators import TaskLoss
 from hf_latent.layers import Counters, KindEmbedding, RelativeArcScorer, pool_words
 from hf_latent.structures.dependency_tree.conversions import arcs_from_heads, heads_from_arcs
 
@@ -50,29 +51,41 @@ class TreeModel(nn.Module):
 
     def forward(self, input_ids: Tensor, labels: Tensor, gold_heads: Tensor) -> dict[str, Tensor]:
         """The mean loss, the logits and the heads, from `input_ids (batch, tokens)`."""
-        is_word = ~torch.isin(input_ids, torch.tensor([*self.brackets, self.padding]))
-        word_ids = (is_word.long().cumsum(1) - 1).masked_fill(~is_word, -1)
-        words, lengths = pool_words(input_ids[:, :, None], word_ids)
-        n = words.shape[1]
-        words = words[:, :, 0].masked_fill(torch.arange(n) >= lengths[:, None], self.padding)
+        words, word_ids, lengths = self._words(input_ids)
         if self.tree is None:
-            logits = self.calculator(words, arcs_from_heads(gold_heads[:, :n]))
-            return {"loss": cross_entropy(logits, labels), "logits": logits, "heads": gold_heads[:, :n]}
-
-        def loss_of(arcs: Tensor) -> Tensor:
-            return cross_entropy(self.calculator(words, arcs), labels, reduction="none")
-
-        tree = self.tree(pool_words(self._seen(input_ids), word_ids)[0], lengths, loss_of)
+            heads = gold_heads[:, : words.shape[1]]
+            logits = self.calculator(words, arcs_from_heads(heads))
+            return {"loss": cross_entropy(logits, labels), "logits": logits, "heads": heads}
+        tree = self.tree(self._seen(input_ids, word_ids), lengths, self._loss_of(words, labels))
         logits = self.calculator(words, tree.arcs)
         heads = input_ids if self.training else heads_from_arcs(self.tree.structure.argmax(tree.scores, lengths), lengths)
         return {"loss": cross_entropy(logits, labels) + tree.loss.mean(), "logits": logits, "heads": heads}
 
-    def _seen(self, input_ids: Tensor) -> Tensor:
-        """What the parser sees of each token, `(batch, tokens, size)`."""
+    def scores_and_loss(self, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, TaskLoss]:
+        """What an estimator is given: scores of arcs, lengths, and the loss of each expression as a function of arcs."""
+        assert self.tree is not None
+        words, word_ids, lengths = self._words(input_ids)
+        return self.tree.scorer(self._seen(input_ids, word_ids)), lengths, self._loss_of(words, labels)
+
+    def _words(self, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The words `(batch, n)`, the word of each token, -1 for brackets and padding, and the number of words."""
+        is_word = ~torch.isin(input_ids, torch.tensor([*self.brackets, self.padding]))
+        word_ids = (is_word.long().cumsum(1) - 1).masked_fill(~is_word, -1)
+        words, lengths = pool_words(input_ids[:, :, None], word_ids)
+        is_there = torch.arange(words.shape[1]) < lengths[:, None]
+        return words[:, :, 0].masked_fill(~is_there, self.padding), word_ids, lengths
+
+    def _loss_of(self, words: Tensor, labels: Tensor) -> TaskLoss:
+        return lambda arcs: cross_entropy(self.calculator(words, arcs), labels, reduction="none")
+
+    def _seen(self, input_ids: Tensor, word_ids: Tensor) -> Tensor:
+        """What the parser sees of each word, `(batch, n, size)`; the counters have counted the brackets, too."""
         kinds = self.embeddings(input_ids)
         if isinstance(self.context, Counters):
-            return torch.cat([kinds, self.context(kinds)], dim=2)
-        return bilstm(self.context, kinds, input_ids != self.padding)
+            tokens = torch.cat([kinds, self.context(kinds)], dim=2)
+        else:
+            tokens = bilstm(self.context, kinds, input_ids != self.padding)
+        return pool_words(tokens, word_ids)[0]
 
 
 class SequenceModel(nn.Module):

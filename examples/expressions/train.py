@@ -56,7 +56,20 @@ def collate(task: Task, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def train(task: Task, paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
-    """The figures of one run, tested on its `files`, too, which `paths` tell where to find.
+    """The figures of one run, tested on its `files`, too, which `paths` tell where to find."""
+    trainer = new_trainer(task, run)
+    started = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - started
+    losses = [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry]
+    model = trainer.model
+    figures = {name: evaluate(task, model, expressions) for name, expressions in all_tests(task, run, paths).items()}
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"tests": figures, "losses": losses, "seconds": seconds, "parameters": parameters}
+
+
+def new_trainer(task: Task, run: dict[str, Any]) -> Trainer:
+    """What a run trains.
 
     At first, the trees' entropy is rewarded: otherwise all operands soon hang from the outermost operator, which answers half
     of the questions, and a decoder that never sees another tree has no use for one. At first, expressions are short. What the
@@ -92,13 +105,7 @@ def train(task: Task, paths: dict[str, str], /, **run: Any) -> dict[str, Any]:
     trainer.remove_callback(ProgressCallback)
     if latent:
         trainer.add_callback(ScheduleCallback(**schedules(run["row"], without)))
-    started = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - started
-    losses = [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry]
-    figures = {name: evaluate(task, model, expressions) for name, expressions in all_tests(task, run, paths).items()}
-    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"tests": figures, "losses": losses, "seconds": seconds, "parameters": parameters}
+    return trainer
 
 
 def schedules(estimator: str, without: list[str]) -> dict[str, Schedule]:

@@ -144,3 +144,23 @@ def test_the_recipe_can_be_taken_apart():
     assert [round(whole["counter_temperature"](done), 3) for done in (0, 0.6, 1)] == [1, 0.1, 0.1]
     assert set(train.schedules("marginals", ["whole steps"])) == {"entropy_bonus"}
     assert train.schedules("marginals", ["entropy bonus"])["entropy_bonus"](0) == 0
+
+
+def test_gradients_are_compared_in_the_course_of_a_training(monkeypatch, tmp_path, capsys):
+    import gradients
+    import train
+
+    monkeypatch.setattr(train, "EXPRESSIONS", 300)
+    monkeypatch.setattr(gradients, "EXPRESSIONS", 6)
+    monkeypatch.setattr(gradients, "REPEATS", 2)
+    command = ["reproduce.py", "listops", "gradients", "--kinds", "projective", "--seeds", "1", "--steps", "40", "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--output_dir", str(tmp_path)])
+    runpy.run_path(str(FOLDER / "reproduce.py"), run_name="__main__")
+    (file,) = (tmp_path / "runs").iterdir()
+    cosines = json.loads(file.read_text())["result"]["cosines"]
+    assert list(cosines) == ["0", "2", "10"]
+    for own in cosines.values():
+        assert all(-1.001 <= cosine <= 1.001 for cosine in own.values())
+        assert own["expected_loss"] == pytest.approx(1, abs=1e-4)  # which is the exact gradient
+        assert own["marginals"] < 0.9999
+    assert "| expected_loss | 1.00 | 1.00 | 1.00 |" in capsys.readouterr().out
