@@ -136,7 +136,7 @@ def _relations(relations: Sequence | None, words: Sequence[str], word_ids: list[
     """The relations of the words that were not cut off."""
     own = _one_a_word("relations", relations, words, row)
     for word, relation in enumerate(own):
-        if not isinstance(relation, Integral) or not (relation == IGNORED or relation >= 0):
+        if not isinstance(relation, Integral) or not (relation == IGNORED or int(relation) >= 0):
             raise ValueError(
                 f"`relations` must be numbers from 0, or {IGNORED}, but in sentence {row} that of word {word} is {relation!r}. "
                 "Number them with `model.config.label2id`."

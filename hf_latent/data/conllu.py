@@ -14,9 +14,7 @@ def load_conllu(
     relations: Collection[str] | None = None,
     bad_sentences: str = "error",
 ) -> Dataset:
-    """Columns `words`, `heads` (for each word 0 for ROOT or j for the j-th word) and `relations` (their names); a row a sentence.
-
-    Of a sentence that has no relations, these are `_`.
+    """Columns `words`, `heads` (for each word 0 for ROOT or j for the j-th word) and `relations` (names); a row a sentence.
 
     Args and errors: see `read_conllu`.
     """

@@ -20,7 +20,7 @@ class LatentTree(NamedTuple):
         loss: `(batch,)`, to be added to each example's loss in training; its value is 0, its gradient trains the scorer.
     """
 
-    arcs: Tensor | None
+    arcs: Tensor
     scores: Tensor
     loss: Tensor
 
@@ -66,7 +66,12 @@ class LatentTreeLayer(LatentLayer):
         self.scorer = arc_scorer
 
     def forward(  # type: ignore[override]
-        self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None, estimate: bool = True, choose: bool = True
+        self,
+        words: Tensor,
+        lengths: Tensor | None = None,
+        task_loss: TaskLoss | None = None,
+        estimate: bool = True,
+        choose: bool = True,
     ) -> LatentTree:
         """
         Args:
@@ -85,6 +90,6 @@ class LatentTreeLayer(LatentLayer):
         else:
             structure, scores = self.structure, self.scorer(words)
         if not choose:
-            return LatentTree(None, scores, scores.new_zeros(scores.shape[0]))
+            return LatentTree(None, scores, scores.new_zeros(scores.shape[0]))  # type: ignore[arg-type]
         latent = self._choose(structure, scores, lengths, task_loss, estimate)
         return LatentTree(latent.value, scores, latent.loss)

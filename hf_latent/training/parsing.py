@@ -43,7 +43,8 @@ def parsing_metrics(
 
     >>> Trainer(model, arguments, compute_metrics=parsing_metrics(model.config.id2label), …)
 
-    It takes predictions and labels as the Trainer has them: of heads and relations, padded with -100.
+    It takes predictions and labels as the Trainer has them: of heads and relations, padded with -100. Words of which either is
+    not known in the gold trees do not count.
 
     Args:
         id2label: the names of the relations, `model.config.id2label`.

@@ -94,8 +94,8 @@ def to_conllu(tree: Tree, name: str = "`tree`") -> str:
     """
     if not tree.words or any(map(NO_PLACE.search, (*tree.words, *tree.relations))):
         raise ValueError(
-            f"{name} cannot be written as CoNLL-U, which has no place for sentences without words, and for tabs, line breaks and "
-            f"halves of surrogate pairs within words; its words are {shorten(str(list(tree.words)), 300)}. Leave it out."
+            f"{name} cannot be written as CoNLL-U, which has no place for sentences without words, and for tabs, line breaks "
+            f"and halves of surrogate pairs within words; its words are {shorten(str(list(tree.words)), 300)}. Leave it out."
         )
     lines = [f"# text = {' '.join(tree.words)}"]
     for place, (word, head, relation) in enumerate(zip(tree.words, tree.heads, relations_of(tree), strict=True)):

@@ -8,8 +8,37 @@ UNKNOWN = -100
 PUNCTUATION = "punct"
 # Relations of content words, which are what CLAS is about: not those of function words and of punctuation.
 CONTENT = frozenset(
-    "nsubj obj iobj csubj ccomp xcomp obl vocative expl dislocated advcl advmod discourse nmod appos nummod acl amod conj fixed "
-    "flat compound list parataxis orphan goeswith reparandum root dep".split()
+    (
+        "nsubj",
+        "obj",
+        "iobj",
+        "csubj",
+        "ccomp",
+        "xcomp",
+        "obl",
+        "vocative",
+        "expl",
+        "dislocated",
+        "advcl",
+        "advmod",
+        "discourse",
+        "nmod",
+        "appos",
+        "nummod",
+        "acl",
+        "amod",
+        "conj",
+        "fixed",
+        "flat",
+        "compound",
+        "list",
+        "parataxis",
+        "orphan",
+        "goeswith",
+        "reparandum",
+        "root",
+        "dep",
+    )
 )
 
 
@@ -39,7 +68,7 @@ def parsing_scores(
         subtypes: True to tell subtypes apart; by default, as in the shared task, `acl:relcl` counts as `acl`.
 
     Raises:
-        ValueError: other numbers of sentences or words in one than in another; nothing that counts; relations of one side alone;
+        ValueError: other numbers of sentences or words in one than in another; nothing that counts; relations of one side;
             punctuation to be left out, and no gold relations.
     """
     if (predicted_relations is None) != (gold_relations is None):

@@ -141,8 +141,16 @@ def test_every_parameter_gets_a_gradient(model, wordpiece, given):
         (HEADS, LABELS[:, :3].float(), r"`relations` must be integers of shape \(4, 6\)"),
         (HEADS, LABELS[:2], r"`relations` must be integers of shape \(4, 6\)"),
         (None, LABELS, "`relations` were given without `heads`"),
-        (HEADS + 9 * (HEADS == 6), LABELS, r"`heads` must lie between 0 \(ROOT\) and the number of words.* but heads\[3, 2\] is 15"),
-        (HEADS * (HEADS < 0), LABELS, r"heads\[0\] are those of no tree that DependencyTree\(projective=False, single_root=True"),
+        (
+            HEADS + 9 * (HEADS == 6),
+            LABELS,
+            r"`heads` must lie between 0 \(ROOT\) and the number of words.* but heads\[3, 2\] is 15",
+        ),
+        (
+            HEADS * (HEADS < 0),
+            LABELS,
+            r"heads\[0\] are those of no tree that DependencyTree\(projective=False, single_root=True",
+        ),
         (torch.where(HEADS == 0, 1, HEADS), LABELS, "are those of no tree"),
     ],
 )

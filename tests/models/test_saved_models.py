@@ -70,7 +70,7 @@ def test_loaded_as_a_base_model(name):
 def test_saved_again_with_the_names_of_today(name, tmp_path):
     MODELS[name].from_pretrained(FOLDER / name).save_pretrained(tmp_path)
     assert "latent_tree.head_averaging.root" in load_file(tmp_path / "model.safetensors")
-    assert json.loads((tmp_path / "config.json").read_text())["format_version"] == 4
+    assert json.loads((tmp_path / "config.json").read_text())["format_version"] == 5
     model = MODELS[name].from_pretrained(tmp_path)
     check_weights(model, name)
     check_outputs(model, name)

@@ -68,7 +68,7 @@ class LatentTreeParserOutput(ModelOutput):
         "token-classification",
         "Dependency Parsing",
         "parses sentences: it finds the head of each word, and the relation between them",
-        served_by="dependency-parsing",
+        parses=True,
     ),
     is_default=False,
 )
@@ -160,6 +160,7 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
         if heads is not None:
             heads = _of_words(heads, words)
             relation_scores = self.relation_scorer(words, heads)
+            assert output.heads_loss is not None
             loss = self._mean(output.heads_loss, heads)
             if relations is not None:
                 relations = self._checked(relations, heads, words)

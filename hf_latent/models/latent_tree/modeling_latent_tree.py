@@ -185,7 +185,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             word_ids = self.find_words(input_ids, attention_mask)
             if heads is not None:
                 check_heads(word_ids, heads)
-        words, decoder_words, num_words = self._words(vectors_of_tokens(self.layer_mix, encoded), input_ids, inputs_embeds, word_ids)
+        words, decoder_words, num_words = self._words(
+            vectors_of_tokens(self.layer_mix, encoded), input_ids, inputs_embeds, word_ids
+        )
         if choose:
             # With gold heads alone, the scores learn, and the choice does not.
             estimate = heads is None or task_loss is not None
@@ -266,7 +268,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             return task_loss(averaging(own_words, arcs), num_words)
 
         tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
-        assert tree.arcs is not None
         return tree, averaging(own_words, tree.arcs)
 
     def _score(self, words: Tensor, num_words: Tensor) -> tuple[LatentTree | None, Tensor]:

@@ -218,7 +218,7 @@ def parse_batch(model: PreTrainedModel, encoded: Encoded) -> tuple[list[Tree], M
     """The trees, and what the model returned."""
     output = parse_tokens(model, encoded.inputs, encoded.word_ids)
     rows = zip(encoded.words, output.heads.cpu(), output.arcs.float().cpu(), encoded.offsets, strict=True)
-    relations = relation_names(model, output.get("relations")) or [()] * len(encoded.words)
+    relations = relation_names(model, output.get("relations")) or [[]] * len(encoded.words)
     return [tree_of(*row, own) for row, own in zip(rows, relations, strict=True)], output
 
 
