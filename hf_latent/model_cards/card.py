@@ -41,7 +41,7 @@ LEARNED = {
 TREES = {
     False: "The trees serve the task. They need not be those of a linguist, and differ from run to run; do not read them as "
     "syntax.",
-    True: "The trees are of the kind that was learned from, with its guidelines and its errors; on other texts, they are worse.",
+    True: "The trees are of the kind that was learned from, with its guidelines and errors; on other texts, they are worse.",
 }
 # By the kinds that `Reliance.scores` has.
 NAMES_OF_TREES = {

@@ -49,16 +49,16 @@ def encoded(tokenizer, sentences=SENTENCES, side="right"):
 
 def test_relations_are_scored_as_written():
     torch.manual_seed(0)
-    scorer = BiaffineRelationScorer(6, 3, relation_size=4)
+    scorer = BiaffineRelationScorer(6, 13, relation_size=4)
     torch.nn.init.normal_(scorer.bilinear)
     words, heads = torch.randn(2, 3, 6), torch.tensor([[0, 3, 1], [2, 0, -100]])
     found = scorer(words, heads)
-    assert found.shape == (2, 3, 3)
+    assert found.shape == (2, 3, 13)
     for row, word in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
         head = int(heads[row, word])
-        dependent = torch.cat([scorer.dependent(words[row, word]), torch.ones(1)])
-        governor = torch.cat([scorer.head(words[row, head - 1] if head else scorer.root), torch.ones(1)])
+        dependent, governor = scorer.dependent(words[row, word]), scorer.head(words[row, head - 1] if head else scorer.root)
         expected = torch.einsum("k,krl,l->r", dependent, scorer.bilinear, governor)
+        expected = expected + scorer.of_dependent(dependent) + scorer.of_head.weight @ governor
         torch.testing.assert_close(found[row, word], expected)
 
 
