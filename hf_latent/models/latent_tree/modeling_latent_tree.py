@@ -1,6 +1,6 @@
 """A latent dependency tree on top of any encoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,6 +196,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             tree, decoder_words = self._score(words, num_words)
         if torch.is_grad_enabled():
             decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
+        # Where layers are mixed, the encoder returns them in any case.
+        wants_layers = kwargs.get("output_hidden_states")
+        wants_layers = self.config.output_hidden_states if wants_layers is None else wants_layers
         loss = heads_loss = None
         if heads is not None:
             heads_loss = self._heads_loss(tree, num_words, heads)
@@ -209,17 +212,13 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             latent_loss=None if tree is None else tree.loss,
             heads=self._best_heads(tree, num_words) if predict_heads and not self.training else None,
             heads_loss=heads_loss,
-            hidden_states=encoded.hidden_states if self._wants("output_hidden_states", kwargs) else None,
+            hidden_states=encoded.hidden_states if wants_layers else None,
             attentions=encoded.attentions,
         )
 
-    def _wants(self, name: str, given: Mapping[str, Any]) -> bool:
-        """Whether an output is asked for, in the call or by the configuration."""
-        return bool(getattr(self.config, name) if given.get(name) is None else given[name])
-
     def _encode(self, attention_mask: Tensor | None, **inputs: Any) -> BaseModelOutput:
         for name in ("output_hidden_states", "output_attentions"):
-            if self._wants(name, inputs):
+            if inputs.get(name) is None and getattr(self.config, name):
                 inputs[name] = True
         if self.layer_mix is not None:
             inputs["output_hidden_states"] = True
