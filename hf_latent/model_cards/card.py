@@ -43,6 +43,29 @@ TREES = {
     "syntax.",
     True: "The trees are of the kind that was learned from, with its guidelines and errors; on other texts, they are worse.",
 }
+# Whose work the model is made of.
+CITATIONS = {
+    False: r"""The estimators are those of:
+
+```bibtex
+@inproceedings{mihaylova-etal-2020-understanding,
+    title = "Understanding the Mechanics of {SPIGOT}: Surrogate Gradients for Latent Structure Learning",
+    author = "Mihaylova, Tsvetomila and Niculae, Vlad and Martins, Andr{\'e} F. T.",
+    booktitle = "Proceedings of EMNLP",
+    year = "2020",
+}
+```""",
+    True: """The scorers are those of:
+
+```bibtex
+@inproceedings{dozat-manning-2017-deep,
+    title = "Deep Biaffine Attention for Neural Dependency Parsing",
+    author = "Dozat, Timothy and Manning, Christopher D.",
+    booktitle = "Proceedings of ICLR",
+    year = "2017",
+}
+```""",
+}
 # By the kinds that `Reliance.scores` has.
 NAMES_OF_TREES = {
     "own": "its own trees",
@@ -70,6 +93,7 @@ def model_card(model: PreTrainedModel, about: CardFacts) -> ModelCard:
         learned=LEARNED[about.supervised or task.parses],
         trees=TREES[task.parses],
         words=_words(model),
+        citation=CITATIONS[task.parses],
     )
 
 

@@ -298,8 +298,9 @@ def test_the_card_of_a_parser(tiny_bert, wordpiece, tmp_path):
         'pipeline("dependency-parsing", model="someone/parser")("a good film")',
         "Gold trees were learned from",
         "| 3, by a",
+        "dozat-manning",
     ):
         assert part in text, part
-    for part in ("estimator |", "do not read them as syntax", "latent-tree-parsing", "the decoder sees"):
+    for part in ("estimator |", "do not read them as syntax", "latent-tree-parsing", "the decoder sees", "SPIGOT"):
         assert part not in text, part
     assert ">root</text>" in (tmp_path / "tree.svg").read_text(encoding="utf-8")
