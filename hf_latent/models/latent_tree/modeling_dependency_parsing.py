@@ -158,17 +158,7 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
         assert words is not None and num_words is not None and scores is not None  # noqa: PT018
         relation_scores = loss = relations_loss = arcs = found = None
         if heads is not None:
-            heads = _of_words(heads, words)
-            relation_scores = self.relation_scorer(words, heads)
-            assert output.heads_loss is not None
-            loss = self._mean(output.heads_loss, heads)
-            if relations is not None:
-                relations = self._checked(relations, heads, words)
-                relations_loss = _relation_losses(relation_scores, relations)
-                loss = self.config.heads_loss_weight * loss + self._mean(relations_loss, relations)
-            else:
-                loss = reaching(self.config.heads_loss_weight * loss, relation_scores)
-            loss = reaching(loss, words)
+            loss, relations_loss, relation_scores = self._losses(output, words, heads, relations)
         if output.heads is not None:
             assert self.latent_tree.tree is not None
             arcs = self.latent_tree.tree.structure.marginals(scores, num_words)
@@ -187,6 +177,20 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
+
+    def _losses(
+        self, output: LatentTreeModelOutput, words: Tensor, heads: Tensor, relations: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The loss, that of each sentence's relations if gold ones are given, and the scores of relations to the gold heads."""
+        assert output.heads_loss is not None
+        heads = _of_words(heads, words)
+        scores = self.relation_scorer(words, heads)
+        loss = self.config.heads_loss_weight * self._mean(output.heads_loss, heads)
+        if relations is None:
+            return reaching(loss, words, scores), None, scores
+        relations = self._checked(relations, heads, words)
+        relations_loss = _relation_losses(scores, relations)
+        return reaching(loss + self._mean(relations_loss, relations), words), relations_loss, scores
 
     def label(self, words: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
         """The scores `(batch, n, num_labels)` of relations to these heads, `(batch, n)`, and the best relations, `(batch, n)`.
