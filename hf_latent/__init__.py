@@ -16,6 +16,7 @@ from hf_latent.layers import HeadAveraging, LatentLayer, LatentTreeLayer
 from hf_latent.modeling_hf_latent import *
 from hf_latent.modeling_hf_latent import __all__ as _models
 from hf_latent.models.latent_tree.parsing import parse
+from hf_latent.models.latent_tree.pipeline_dependency_parsing import DependencyParsingPipeline
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
 from hf_latent.moved import with_old_names
 from hf_latent.structures import Categorical, DependencyTree, Independent, LinearChain, Structure
@@ -27,6 +28,7 @@ __all__ = [
     *_models,
     "Categorical",
     "DataCollatorForLatentTrees",
+    "DependencyParsingPipeline",
     "DependencyTree",
     "Estimator",
     "HeadAveraging",

@@ -16,7 +16,8 @@ from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD
 from hf_latent.models.losses import IGNORED
 
 PADDED_BY_TOKENIZER = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask")
-FILLED_WITH = {"word_ids": IN_NO_WORD, "heads": IGNORED, "labels": IGNORED}
+OF_WORDS = ("heads", "relations")
+FILLED_WITH = {"word_ids": IN_NO_WORD, "heads": IGNORED, "relations": IGNORED, "labels": IGNORED}
 ALIASES = {"label": "labels", "label_ids": "labels"}
 
 
@@ -25,8 +26,9 @@ class DataCollatorForLatentTrees:
     """Makes batches of what [`encode_words`] makes, or a tokenizer, as lists, arrays or tensors.
 
     Tokens are padded as the tokenizer pads, on its side; on the same side `word_ids` with -1, be they `(tokens,)` or, of pairs,
-    `(2, tokens)`, and labels of tokens with -100; `heads`, `(n,)` or one such list for each sentence of a pair, on the right
-    with -100. Other `labels` (or `label`) are a number, or a list of floats. Any other feature must be numbers of one shape.
+    `(2, tokens)`, and labels of tokens with -100; `heads` and `relations`, `(n,)` or one such list for each sentence of a
+    pair, on the right with -100. Other `labels` (or `label`) are a number, or a list of floats. Any other feature must be
+    numbers of one shape.
 
     Args:
         tokenizer: it pads.
@@ -51,8 +53,8 @@ class DataCollatorForLatentTrees:
         batch = {name: values.long() for name, values in padded.items()}  # floats where no text has a token
         lengths, longest = [len(row) for row in tokens["input_ids"]], batch["input_ids"].shape[1]
         for name, rows in columns.items():
-            if name == "heads":
-                batch[name] = _padded_heads(rows)
+            if name in OF_WORDS:
+                batch[name] = _padded_words(name, rows)
                 continue
             values = [_tensor(name, row) for row in rows]
             of_tokens = name == "labels" and any(row.dim() == 1 and not row.is_floating_point() for row in values)
@@ -133,15 +135,15 @@ def _stacked(name: str, rows: list[Tensor]) -> Tensor:
     return torch.stack(rows)
 
 
-def _padded_heads(rows: list) -> Tensor:
+def _padded_words(name: str, rows: list) -> Tensor:
     """`(batch, n)`, or `(batch, sentences, n)`."""
     for row in rows:
         if not hasattr(row, "__len__") or getattr(row, "ndim", 1) == 0:
-            raise ValueError(f"'heads' of an example must be a list with a number for each word, got {row!r:.200}.")
+            raise ValueError(f"{name!r} of an example must be a list with a number for each word, got {row!r:.200}.")
     sentences = [len(row) if len(row) and np.ndim(row[0]) else None for row in rows]
     if len(set(sentences)) > 1:
-        raise ValueError("'heads' must be of one sentence in all examples of a batch, or of two in all.")
+        raise ValueError(f"{name!r} must be of one sentence in all examples of a batch, or of two in all.")
     if sentences[0] is None:
-        return pad_sequence([_whole("heads", row) for row in rows], batch_first=True, padding_value=IGNORED)
-    flat = _padded_heads([own for row in rows for own in row])
+        return pad_sequence([_whole(name, row) for row in rows], batch_first=True, padding_value=IGNORED)
+    flat = _padded_words(name, [own for row in rows for own in row])
     return flat.unflatten(0, (len(rows), sentences[0]))

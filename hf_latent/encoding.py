@@ -16,11 +16,12 @@ def encode_words(
     heads: Sequence | None = None,
     labels: Any = None,
     max_length: int | None = None,
+    relations: Sequence | None = None,
 ) -> dict[str, list]:
     """The features of a sentence whose words are given, or of a batch of them (as `Dataset.map(..., batched=True)` wants).
 
     They are the tokenizer's, `word_ids` (the word of each token, -1 for tokens of none; of pairs, in either sentence) and,
-    where given, `heads` and `labels`. [`DataCollatorForLatentTrees`] makes batches of them.
+    where given, `heads`, `relations` and `labels`. [`DataCollatorForLatentTrees`] makes batches of them.
 
     Args:
         words: a sentence, as a list of its words; a batch of sentences; or a batch of pairs of sentences.
@@ -31,18 +32,20 @@ def encode_words(
             stays as it is. None in place of those of a sentence that has none.
         max_length: longer sentences are cut, in tokens. Words that are cut off are gone, with their heads and labels, and the
             heads of words that hung from them are unknown. By default nothing is cut.
+        relations: of each word to its head, the number of a relation (`model.config.label2id` has those of their names), -100
+            where unknown; None in place of those of a sentence of which none is known. Not of pairs.
 
     Raises:
         TypeError: words that are not strings.
         ValueError: a tokenizer that is not a fast one; a `max_length` without room for the tokens that it adds by itself;
             a word that has no token, and so no vector (left out, it would shift all words after it: mend it, or leave it out
-            with its head and label); heads or labels that do not fit the words.
+            with its head and label); heads, relations or labels that do not fit the words.
     """
     _check_types(tokenizer, words)
     words = list(words)
     if all(isinstance(word, str) for word in words):
-        own_heads, own_labels = ([own] if own is not None else None for own in (heads, labels))
-        batch = encode_words(tokenizer, [words], own_heads, own_labels, max_length)
+        own_heads, own_labels, own_relations = ([own] if own is not None else None for own in (heads, labels, relations))
+        batch = encode_words(tokenizer, [words], own_heads, own_labels, max_length, own_relations)
         return {name: values[0] for name, values in batch.items()}
     are_pairs = any(_is_list(own) and len(own) and not isinstance(next(iter(own)), str) for own in words)
     examples = [list(own) if are_pairs and _is_list(own) else [own] for own in words]
@@ -60,6 +63,8 @@ def encode_words(
         features["heads"] = _heads_of_batch(heads, examples, word_ids, are_pairs)
     if not are_pairs:
         features |= {name: [own for (own,) in features[name]] for name in ("word_ids", "heads") if name in features}
+    if relations is not None:
+        features["relations"] = _relations_of_batch(relations, examples, word_ids, are_pairs)
     if labels is not None:
         labels = _check_count("labels", labels, examples)
         of_words = any(_are_of_words(own) for own in labels)
@@ -118,6 +123,25 @@ def _heads(heads: Sequence | None, words: Sequence[str], word_ids: list[int], ro
     return [
         head if head <= 0 else head - kept.start if head - 1 in kept else IGNORED for head in (int(own[word]) for word in kept)
     ]
+
+
+def _relations_of_batch(relations: Sequence, examples: list, word_ids: list[list[list[int]]], are_pairs: bool) -> list:
+    if are_pairs:
+        raise ValueError("`relations` are for sentences, not for pairs of them, which no model of ours labels.")
+    rows = zip(_check_count("relations", relations, examples), examples, word_ids, strict=True)
+    return [_relations(own, words, found, row) for row, (own, (words,), (found,)) in enumerate(rows)]
+
+
+def _relations(relations: Sequence | None, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:
+    """The relations of the words that were not cut off."""
+    own = _one_a_word("relations", relations, words, row)
+    for word, relation in enumerate(own):
+        if not isinstance(relation, Integral) or not (relation == IGNORED or int(relation) >= 0):
+            raise ValueError(
+                f"`relations` must be numbers from 0, or {IGNORED}, but in sentence {row} that of word {word} is {relation!r}. "
+                "Number them with `model.config.label2id`."
+            )
+    return [int(own[word]) for word in _kept(word_ids)]
 
 
 def _token_labels(labels: Any, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:

@@ -18,7 +18,7 @@ GZIP = b"\x1f\x8b"
 ARCHIVES = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 
 
-def read_lines(path: str | os.PathLike, kind: str) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: str | os.PathLike, kind: str, whole: bool = False) -> Iterator[tuple[int, bytes]]:
     r"""Each line of a file and its number, from 1, without the end of the line, which is `\n` or `\r\n` and nothing else.
 
     The file may be gzipped, whatever it is called, and may begin with a byte order mark, which is passed over. No more of it
@@ -26,6 +26,7 @@ def read_lines(path: str | os.PathLike, kind: str) -> Iterator[tuple[int, bytes]
 
     Args:
         kind: what the file should be, for the errors.
+        whole: to have lines as they stand in the file, with their ends and the byte order mark.
 
     Raises:
         FileNotFoundError: no such file, or a folder.
@@ -53,6 +54,9 @@ def read_lines(path: str | os.PathLike, kind: str) -> Iterator[tuple[int, bytes]
             number += 1
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
                 raise ValueError(f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MiB, so this is no {kind}.")
+            if whole:
+                yield number, line
+                continue
             if number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             yield number, line.removesuffix(b"\n").removesuffix(b"\r")
@@ -65,13 +69,22 @@ def read_text(path: str | os.PathLike, kind: str) -> Iterator[tuple[int, str]]:
         FileNotFoundError, ValueError: see `read_lines`; also a line that is not in UTF-8.
     """
     for number, line in read_lines(path, kind):
-        try:
-            yield number, line.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8. Convert "
-                "the file to UTF-8, with `iconv` for example."
-            ) from None
+        yield number, decoded(line, f"{path}, line {number}")
+
+
+def decoded(line: bytes, place: str) -> str:
+    """A line as text.
+
+    Raises:
+        ValueError: a line that is not in UTF-8; it names the `place`.
+    """
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{place}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8. Convert the file to UTF-8, "
+            "with `iconv` for example."
+        ) from None
 
 
 def write_file(path: str | os.PathLike, content: str | bytes) -> None:

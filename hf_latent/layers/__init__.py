@@ -7,13 +7,16 @@ from hf_latent.layers.head_averaging import HeadAveraging
 from hf_latent.layers.kind_embedding import KindEmbedding
 from hf_latent.layers.latent_layer import LatentLayer
 from hf_latent.layers.latent_tree import LatentTree, LatentTreeLayer
+from hf_latent.layers.relation_scorers import BiaffineRelationScorer
 from hf_latent.layers.relative_arc_scorers import CounterArcScorer, Counters, RelativeArcScorer
+from hf_latent.layers.scalar_mix import ScalarMix
 from hf_latent.layers.word_pooling import pool_words
 
 __all__ = [
     "ARC_SCORERS",
     "AttentionPooling",
     "BiaffineArcScorer",
+    "BiaffineRelationScorer",
     "CounterArcScorer",
     "Counters",
     "DecomposableAttention",
@@ -24,5 +27,6 @@ __all__ = [
     "LatentTreeLayer",
     "MLPArcScorer",
     "RelativeArcScorer",
+    "ScalarMix",
     "pool_words",
 ]

@@ -15,7 +15,8 @@ class LatentTree(NamedTuple):
     """What `LatentTreeLayer` returns.
 
     Attributes:
-        arcs: `(batch, n, n + 1)`, for the decoder: row i is a distribution over the heads of word i (column 0 is ROOT).
+        arcs: `(batch, n, n + 1)`, for the decoder: row i is a distribution over the heads of word i (column 0 is ROOT). None
+            where nothing was to be chosen.
         scores: `(batch, n, n + 1)`, before the choice.
         loss: `(batch,)`, to be added to each example's loss in training; its value is 0, its gradient trains the scorer.
     """
@@ -76,7 +77,12 @@ class LatentTreeLayer(LatentLayer):
         self.distance_penalty = distance_penalty
 
     def forward(  # type: ignore[override]
-        self, words: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None, estimate: bool = True
+        self,
+        words: Tensor,
+        lengths: Tensor | None = None,
+        task_loss: TaskLoss | None = None,
+        estimate: bool = True,
+        choose: bool = True,
     ) -> LatentTree:
         """
         Args:
@@ -85,6 +91,7 @@ class LatentTreeLayer(LatentLayer):
             lengths: `(batch,)` or `(batch, sentences)`, the number of words of each sentence; by default n.
             task_loss: from arcs to the loss of each example, `(batch,)`; see `Estimator`. Not used in evaluation mode.
             estimate: False to choose as in evaluation mode, where nothing is to be learned through the choice.
+            choose: False to score the arcs and no more.
 
         Returns: arcs and scores `(batch, n, n + 1)` or `(batch, sentences, n, n + 1)`, and a loss `(batch,)`.
         """
@@ -93,6 +100,8 @@ class LatentTreeLayer(LatentLayer):
             scores = self._scores(words.flatten(0, 1)).unflatten(0, words.shape[:2])
         else:
             structure, scores = self.structure, self._scores(words)
+        if not choose:
+            return LatentTree(None, scores, scores.new_zeros(scores.shape[0]))  # type: ignore[arg-type]
         latent = self._choose(structure, scores, lengths, task_loss, estimate)
         return LatentTree(latent.value, scores, latent.loss)
 

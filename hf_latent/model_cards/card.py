@@ -37,6 +37,35 @@ LEARNED = {
     False: "No tree was shown in training: the model chooses one for each sentence, and learned that from its labels alone.",
     True: "Gold trees were learned from, for all sentences or for some.",
 }
+# What one should not take the trees for.
+TREES = {
+    False: "The trees serve the task. They need not be those of a linguist, and differ from run to run; do not read them as "
+    "syntax.",
+    True: "The trees are of the kind that was learned from, with its guidelines and errors; on other texts, they are worse.",
+}
+# Whose work the model is made of.
+CITATIONS = {
+    False: r"""The estimators are those of:
+
+```bibtex
+@inproceedings{mihaylova-etal-2020-understanding,
+    title = "Understanding the Mechanics of {SPIGOT}: Surrogate Gradients for Latent Structure Learning",
+    author = "Mihaylova, Tsvetomila and Niculae, Vlad and Martins, Andr{\'e} F. T.",
+    booktitle = "Proceedings of EMNLP",
+    year = "2020",
+}
+```""",
+    True: """The scorers are those of:
+
+```bibtex
+@inproceedings{dozat-manning-2017-deep,
+    title = "Deep Biaffine Attention for Neural Dependency Parsing",
+    author = "Dozat, Timothy and Manning, Christopher D.",
+    booktitle = "Proceedings of ICLR",
+    year = "2017",
+}
+```""",
+}
 # By the kinds that `Reliance.scores` has.
 NAMES_OF_TREES = {
     "own": "its own trees",
@@ -58,11 +87,13 @@ def model_card(model: PreTrainedModel, about: CardFacts) -> ModelCard:
         summary=_summary(model, task, about.base_model),
         example=f"![{as_text(' '.join(about.texts), LONGEST_EXAMPLE)}](tree.svg)" if has_tree else "",
         usage=_usage(task, about, has_tree),
-        structure=_structure(model),
+        structure=_structure(model, task),
         training=_training(about),
         results=_results(about),
-        learned=LEARNED[about.supervised],
+        learned=LEARNED[about.supervised or task.parses],
+        trees=TREES[task.parses],
         words=_words(model),
+        citation=CITATIONS[task.parses],
     )
 
 
@@ -119,6 +150,8 @@ def _summary(model: PreTrainedModel, task: Task, base_model: str | None) -> str:
     encoder = as_text(base_model) if base_model else f"an encoder of type {as_code(model.config.text_config.model_type)}"
     if model.config.estimator is None:
         return f"This model {task.does}. It is the baseline without a latent tree, on {encoder}."
+    if task.parses:
+        return f"This model {task.does}. Its trees always are trees. It stands on {encoder}. Made with hf_latent."
     return (
         f"This model {task.does} through a latent dependency tree on {encoder}: a word is known by itself and by its head in a "
         "tree that the model finds, and shows. Made with hf_latent."
@@ -129,6 +162,8 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
     model = as_string(about.name)
     strings = [as_string(text, LONGEST_EXAMPLE) for text in about.texts]
     lines = [] if len(strings) == 1 else [f'pair = {{"text": {strings[0]}, "text_pair": {strings[1]}}}']
+    if task.parses:
+        return f'print(pipeline("dependency-parsing", model={model})({strings[0]})["tree"].to_text())'
     if task.pipeline != "feature-extraction":
         lines.append(f'print(pipeline("{task.pipeline}", model={model})({strings[0] if len(strings) == 1 else "pair"}))')
     if has_tree:
@@ -136,20 +171,25 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
     return "\n".join(lines)
 
 
-def _structure(model: PreTrainedModel) -> str:
+def _structure(model: PreTrainedModel, task: Task) -> str:
     config = model.config
     if config.estimator is None:
         return "None: this is the baseline."
+    trees = {
+        "trees": f"{'projective' if config.projective else 'non-projective'}, "
+        f"{'one root' if config.single_root else 'any number of roots'}",
+        "arc scorer": f"{as_text(config.arc_scorer)}, {config.arc_size} units",
+        **({"the parser sees": "kinds of tokens"} if isinstance(config.parser_input, list) else {}),
+    }
+    if task.parses:
+        return as_table({**trees, "relations": f"{config.num_labels}, by a biaffine scorer of {config.relation_size} units"})
     estimator: Any = get_estimator(config.estimator, **(config.estimator_options or {}))
     options = {key: value for key, value in dataclasses.asdict(estimator).items() if value is not None}
     return as_table(
         {
             "gradient estimator": as_code(config.estimator),
             **{f"its {as_code(key)}": as_code(str(value)) for key, value in options.items()},
-            "trees": f"{'projective' if config.projective else 'non-projective'}, "
-            f"{'one root' if config.single_root else 'any number of roots'}",
-            "arc scorer": f"{as_text(config.arc_scorer)}, {config.arc_size} units",
-            **({"the parser sees": "kinds of tokens"} if isinstance(config.parser_input, list) else {}),
+            **trees,
             "the decoder sees": "the encoder's output" if config.decoder_input == "encoder" else "words without context",
         }
     )

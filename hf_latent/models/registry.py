@@ -22,12 +22,14 @@ class Task:
         name: the task in words.
         does: what the model does, after "This model".
         num_texts: how many texts make an example.
+        parses: whether trees are what the model is for, learned from gold ones, and not something in it.
     """
 
     pipeline: str
     name: str
     does: str
     num_texts: int = 1
+    parses: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,13 @@ _LINES = dict(zip(range(16), " ╵╷│╴╯╮┤╶╰╭├─┴┬┼", s
 _DEEPEST = 50
 
 
-def draw_text(words: Sequence[str], heads: Sequence[int], weights: Sequence[float] = ()) -> str:
+def draw_text(words: Sequence[str], heads: Sequence[int], weights: Sequence[float] = (), relations: Sequence[str] = ()) -> str:
     """A tree for a terminal: a line a word, in the order of the sentence, indented by depth.
 
     Args:
         heads: for each word 0 (ROOT) or j for the j-th word; they must form a tree.
         weights: of the arcs to the heads, shown where an arc is not certain.
+        relations: of the words to their heads, in brackets behind the words.
     """
     depths = [min(depth, _DEEPEST + 1) for depth in of_heads.depths(heads)]
     cells = np.zeros((len(words) + 1, 3 * (max(depths, default=0) + 1)), dtype=np.uint8)
@@ -73,13 +74,15 @@ def draw_text(words: Sequence[str], heads: Sequence[int], weights: Sequence[floa
         drawn = drawn[:-1] + "─" if drawn.endswith("╴") else drawn
         weight = f"  ({weights[row - 1]:.2f})" if weights and weights[row - 1] < CERTAIN else ""
         named = f"  <- {names[head]}" if depth > _DEEPEST or not projective else ""
-        lines.append(f"{drawn} {word}{weight}{named}")
+        relation = f" [{shown(relations[row - 1])}]" if relations else ""
+        lines.append(f"{drawn} {word}{relation}{weight}{named}")
     return "\n".join(lines)
 
 
 # --- SVG: arcs over the words, the longer the higher.
 
 _CHARACTER, _GAP, _LEVEL = 8.5, 20.0, 22.0
+_SMALL_CHARACTER = 6.0  # of what is written on arcs
 _COLOURS = {"right": "#2563eb", "wrong": "#dc2626", "missed": "#6b7280"}
 # From this weight on, an arc is drawn as one that was chosen.
 CERTAIN = 0.995
@@ -94,6 +97,8 @@ def draw_svg(
     weights: Sequence[float] = (),
     other_arcs: Sequence[tuple[int, int, float]] = (),
     gold: Sequence[int] | None = None,
+    relations: Sequence[str] = (),
+    gold_relations: Sequence[str] = (),
 ) -> str:
     """An arc diagram; arcs are the fainter, the less weight they have.
 
@@ -102,35 +107,51 @@ def draw_svg(
         weights: of the arcs to the heads; by default 1.
         other_arcs: (word from 0, head as above, weight) of arcs beside those.
         gold: the heads that the words should have: arcs that differ are red, and missed ones stand below, dashed.
+        relations: of the words to their heads, written on the arcs in place of weights.
+        gold_relations: those that the words should have: where both are given, an arc differs as well if its relation does.
     """
-    words = [shown(word) for word in words]
-    centres, left = [], _GAP / 2
-    for word in words:
-        width = max(_columns(word), 1) * _CHARACTER
-        centres.append(left + width / 2)
-        left += width + _GAP
+    words, relations, gold_relations = ([shown(text) for text in texts] for texts in (words, relations, gold_relations))
+    centres, width = _centres(words, relations)
     weight_of = dict(zip(enumerate(heads), weights or [1.0] * len(words), strict=True))
     weight_of |= {(word, head): weight for word, head, weight in other_arcs}
-    missed = [] if gold is None else [arc for arc in enumerate(gold) if heads[arc[0]] != arc[1]]
+    compared = relations and gold_relations
+    wrong = set() if gold is None else {word for word, head in enumerate(gold) if heads[word] != head}
+    wrong |= {word for word, relation in enumerate(gold_relations) if relation != relations[word]} if compared else set()
+    missed = [] if gold is None else [(word, gold[word]) for word in sorted(wrong)]
+    label_of = {arc: _weight_label(arc, weight) for arc, weight in weight_of.items()}
+    label_of |= dict(zip(enumerate(heads), relations, strict=False))
     above, below = _levels(list(weight_of), len(words)), _levels(missed, len(words))
     top = (max(above.values(), default=0) + 1.6) * _LEVEL
     bottom = (max(below.values()) + 1.2) * _LEVEL if below else 8
     parts = []
     for arc, level in sorted(above.items(), key=lambda item: weight_of[item[0]]):
-        wrong = gold is not None and gold[arc[0]] != arc[1]
-        parts += _arc(arc, centres, top, -level * _LEVEL, _COLOURS["wrong" if wrong else "right"], weight_of[arc])
+        is_wrong = gold is not None and (gold[arc[0]] != arc[1] or arc[0] in wrong)
+        colour = _COLOURS["wrong" if is_wrong else "right"]
+        parts += _arc(arc, centres, top, -level * _LEVEL, colour, weight_of[arc], label_of[arc])
     for arc, level in below.items():
-        parts += _arc(arc, centres, top + 22, level * _LEVEL, _COLOURS["missed"], 1.0, dashed=True)
+        label = gold_relations[arc[0]] if gold_relations else _weight_label(arc, 1.0)
+        parts += _arc(arc, centres, top + 22, level * _LEVEL, _COLOURS["missed"], 1.0, label, dashed=True)
     for word, centre in zip(words, centres, strict=True):
         parts.append(f'<text x="{centre:.1f}" y="{top + 16:.1f}" text-anchor="middle">{escape(word)}</text>')
-    size = f'width="{max(left, 40):.0f}" height="{top + 22 + bottom:.0f}"'
-    view = f'viewBox="0 0 {max(left, 40):.0f} {top + 22 + bottom:.0f}"'
+    size = f'width="{width:.0f}" height="{top + 22 + bottom:.0f}"'
+    view = f'viewBox="0 0 {width:.0f} {top + 22 + bottom:.0f}"'
     style = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:14px"
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} style="{style}">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
     )
+
+
+def _centres(words: Sequence[str], relations: Sequence[str]) -> tuple[list[float], float]:
+    """Where the middle of each word stands, with room for it and its relation, and the width of the picture."""
+    centres, left = [], _GAP / 2
+    for place, word in enumerate(words):
+        width = max(_columns(word), 1) * _CHARACTER
+        width = max(width, _columns(relations[place]) * _SMALL_CHARACTER) if relations else width
+        centres.append(left + width / 2)
+        left += width + _GAP
+    return centres, max(left, 40)
 
 
 def side_by_side(rows: Sequence[Sequence[str]], titles: Sequence[str], names: Sequence[str] | None = None) -> str:
@@ -223,7 +244,14 @@ def _levels(arcs: list[_Arc], count: int) -> dict[_Arc, int]:
 
 
 def _arc(
-    arc: _Arc, centres: list[float], base: float, rise: float, colour: str, weight: float, dashed: bool = False
+    arc: _Arc,
+    centres: list[float],
+    base: float,
+    rise: float,
+    colour: str,
+    weight: float,
+    label: str,
+    dashed: bool = False,
 ) -> list[str]:
     """An arc from head to dependent with its arrow; from ROOT, a straight line from the edge of the picture."""
     word, head = arc
@@ -245,8 +273,16 @@ def _arc(
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-opacity="{opacity}"{dash}/>',
         f'<polygon points="{tip}" fill="{colour}" fill-opacity="{opacity}"/>',
     ]
-    label = ("" if head else "root") if weight >= CERTAIN else f"{weight:.2f}".lstrip("0")
     if label:
         y = base + (rise if head == 0 else 0.975 * rise) + (-3 if sign < 0 else 11)
-        parts.append(f'<text x="{middle:.1f}" y="{y:.1f}" text-anchor="middle" font-size="10" fill="{colour}">{label}</text>')
+        parts.append(
+            f'<text x="{middle:.1f}" y="{y:.1f}" text-anchor="middle" font-size="10" fill="{colour}">{escape(label)}</text>'
+        )
     return parts
+
+
+def _weight_label(arc: _Arc, weight: float) -> str:
+    """What is written on an arc without a relation."""
+    if weight >= CERTAIN:
+        return "" if arc[1] else "root"
+    return f"{weight:.2f}".lstrip("0")

@@ -5,16 +5,26 @@ from collections.abc import Sequence
 
 def is_tree(heads: Sequence[int]) -> bool:
     """Whether there is a way from each word to ROOT. The heads must lie between 0 and their number."""
+    return not cycle(heads)
+
+
+def cycle(heads: Sequence[int]) -> list[int]:
+    """The words, from 1, of a cycle in which each hangs from the next, and the last from the first; none in a tree.
+
+    The heads must lie between 0 and their number.
+    """
     below_root = {0}
-    for word in range(1, len(heads) + 1):
-        way: set[int] = set()
+    for start in range(1, len(heads) + 1):
+        way: dict[int, None] = {}
+        word = start
         while word not in below_root:
             if word in way:
-                return False
-            way.add(word)
+                passed = list(way)
+                return passed[passed.index(word) :]
+            way[word] = None
             word = heads[word - 1]
-        below_root |= way
-    return True
+        below_root.update(way)
+    return []
 
 
 def depths(heads: Sequence[int]) -> list[int]:

@@ -25,12 +25,13 @@ class Tree:
         other_arcs: where heads are averaged, the arcs beside the tree's own that have weight: (word from 0, head as above,
             weight).
         offsets: where each word begins and ends in the text that was parsed; not known where words were given. (Not compared.)
+        relations: of each word to its head, such as `nsubj`; nothing for a tree without them.
 
     All of them may be tuples, lists, or arrays of NumPy or PyTorch.
 
     Raises:
-        TypeError: words that are no strings, heads that are no integers, one value in place of several.
-        ValueError: heads that form no tree over the words; weights, other arcs or offsets that do not fit it.
+        TypeError: words or relations that are no strings, heads that are no integers, one value in place of several.
+        ValueError: heads that form no tree over the words; weights, other arcs, offsets or relations that do not fit it.
     """
 
     words: tuple[str, ...]
@@ -38,17 +39,19 @@ class Tree:
     weights: tuple[float, ...] = ()
     other_arcs: tuple[tuple[int, int, float], ...] = ()
     offsets: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+    relations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("words", "heads", "weights", "other_arcs", "offsets"):
+        for name in ("words", "heads", "weights", "other_arcs", "offsets", "relations"):
             values = _plain(getattr(self, name))
             if isinstance(values, str) or not isinstance(values, Iterable):
                 raise TypeError(f"`{name}` must be several values in a tuple or list, got one, {shorten(repr(values))}.")
             object.__setattr__(self, name, tuple(map(_plain, values)))
         count = len(self.words)
-        for word in self.words:
-            if not isinstance(word, str):
-                raise TypeError(f"`words` must be strings, got {shorten(repr(word))}.")
+        for name in ("words", "relations"):
+            for text in getattr(self, name):
+                if not isinstance(text, str):
+                    raise TypeError(f"`{name}` must be strings, got {shorten(repr(text))}.")
         for head in self.heads:
             if not _is_integer(head):
                 raise TypeError(f"`heads` must be integers, got {shorten(repr(head))} in {_shown(self.heads)}.")
@@ -63,8 +66,11 @@ class Tree:
         if not of_heads.is_tree(self.heads):
             raise ValueError(f"`heads` must form a tree, with a way from each word to ROOT, got {_shown(self.heads)}.")
         object.__setattr__(self, "other_arcs", tuple(map(self._other_arc, self.other_arcs)))
-        if self.offsets and len(self.offsets) != count:
-            raise ValueError(f"`offsets` must be one for each of the {count} words, or none, got {len(self.offsets)}.")
+        for name in ("offsets", "relations"):
+            if getattr(self, name) and len(getattr(self, name)) != count:
+                raise ValueError(
+                    f"`{name}` must be one for each of the {count} words, or none, got {len(getattr(self, name))}."
+                )
         object.__setattr__(self, "offsets", tuple(map(_span, self.offsets)))
 
     def _other_arc(self, arc: object) -> tuple[int, int, float]:
@@ -101,14 +107,19 @@ class Tree:
 
         Where arcs cross, lines alone cannot tell which head a word hangs from: it is named then.
         """
-        return drawing.draw_text(self.words, self.heads, self.weights)
+        return drawing.draw_text(self.words, self.heads, self.weights, self.relations)
 
     def to_svg(self, gold: "Tree | None" = None) -> str:
-        """An arc diagram. With `gold`, arcs that differ are red, and those that should be stand below, dashed."""
+        """An arc diagram. With `gold`, arcs that differ are red, and those that should be stand below, dashed.
+
+        Arcs of one head differ in their relations, where both trees have them.
+        """
         if gold is not None and gold.words != self.words:
             raise ValueError(f"`gold` must be a tree over the same words, got {shorten(' '.join(gold.words))!r}.")
-        gold_heads = None if gold is None else gold.heads
-        return drawing.draw_svg(self.words, self.heads, self.weights, self.other_arcs, gold_heads)
+        gold_heads, gold_relations = (None, ()) if gold is None else (gold.heads, gold.relations)
+        return drawing.draw_svg(
+            self.words, self.heads, self.weights, self.other_arcs, gold_heads, self.relations, gold_relations
+        )
 
     def to_png(self, path: str | Path, gold: "Tree | None" = None, zoom: float = 2.0) -> None:
         """The same picture as a PNG file. Needs `pip install 'hf_latent[drawing]'`."""

@@ -55,9 +55,13 @@ def test_real_list_operations(data_dir):
 
 
 def test_conllu(tmp_path):
-    write_conllu([Tree(("a", "good", "film"), (3, 3, 0)), Tree(("films",), (0,))], tmp_path / "trees.conllu.gz")
-    found = load_conllu(tmp_path / "trees.conllu.gz")
-    assert found.to_dict() == {"words": [["a", "good", "film"], ["films"]], "heads": [[3, 3, 0], [0]]}
+    labelled = Tree(("a", "good", "film"), (3, 3, 0), relations=("det", "amod", "root"))
+    write_conllu([labelled, Tree(("films",), (0,))], tmp_path / "trees.conllu.gz")
+    assert load_conllu(tmp_path / "trees.conllu.gz").to_dict() == {
+        "words": [["a", "good", "film"], ["films"]],
+        "heads": [[3, 3, 0], [0]],
+        "relations": [["det", "amod", "root"], ["root"]],
+    }
     with pytest.raises(FileNotFoundError, match="No CoNLL-U file"):
         load_conllu(tmp_path / "nothing.conllu")
 

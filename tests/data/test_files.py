@@ -99,19 +99,19 @@ def test_conllu_of_any_words(tmp_path_factory, corpus, packed):
     path = tmp_path_factory.getbasetemp() / ("any.conllu.gz" if packed else "any.conllu")
     trees = [Tree(words, range(len(words))) for words in corpus]
     write_conllu(trees, path)
-    assert read_conllu(path) == trees
+    assert [(tree.words, tree.heads) for tree in read_conllu(path)] == [(tree.words, tree.heads) for tree in trees]
 
 
 @pytest.mark.parametrize("head", ["9" * 5000, "10000000000", "-1", "+1", "0x1", "1.0", "\u0661", "\u00b2", "_", "", "2"])
 def test_heads_that_are_none(tmp_path, head):
     (tmp_path / "a.conllu").write_text(ROW.replace("\t0\t", f"\t{head}\t"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"a\.conllu, (line 1|the sentence that ends in line 1): .*head"):
+    with pytest.raises(ValueError, match=r"a\.conllu, sentence 1, line 1: the head of word 1 must be"):
         read_conllu(tmp_path / "a.conllu")
 
 
-def test_the_line_that_a_sentence_ends_in(tmp_path):
-    (tmp_path / "a.conllu").write_text(f"{ROW}{ROW.replace('0', '1')}# more\n\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"the sentence that ends in line 3: .* form a tree"):
+def test_the_line_of_a_cycle(tmp_path):
+    (tmp_path / "a.conllu").write_text(f"{ROW}# sent_id = x7\n{ROW.replace('0', '1')}# more\n\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"sentence 2 \(x7\), line 4: .* form a tree.* word 1 from 1 hangs in a cycle"):
         read_conllu(tmp_path / "a.conllu")
 
 

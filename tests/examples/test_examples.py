@@ -11,7 +11,7 @@ import torch
 
 from hf_latent import LatentTreeForSequenceClassification
 from hf_latent.structures.dependency_tree.enumeration import is_tree
-from hf_latent.trees import Tree, read_conllu, write_conllu
+from hf_latent.trees import Tree, attachment_score, read_conllu, write_conllu
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -122,26 +122,39 @@ def test_draw_trees(run, tmp_path, tiny_bert, wordpiece, capsys):
 
 
 def test_dependency_parsing(run, tmp_path, capsys):
-    """Trees are learned when they are told."""
-    trees = [Tree(("a", "good", "film"), (3, 3, 0)), Tree(("films", "are", "good"), (3, 3, 0)), Tree(("good", "film"), (2, 0))]
+    """Trees and relations are learned when they are told; the model comes with its card and what it predicts."""
+    trees = [
+        Tree(("a", "good", "film"), (3, 3, 0), relations=("det", "amod", "root")),
+        Tree(("films", "are", "good"), (3, 3, 0), relations=("nsubj", "cop", "root")),
+        Tree(("good", "film"), (2, 0), relations=("amod", "root")),
+    ]
     write_conllu(trees * 30, tmp_path / "train.conllu")
     write_conllu(trees, tmp_path / "dev.conllu")
     words = "\n".join(f"{word} {place} {place % 2} 1 0" for place, word in enumerate(["a", "good", "film", "films", "are"]))
     (tmp_path / "vectors.txt").write_text(words + "\n")
     files = ["--train_file", tmp_path / "train.conllu", "--validation_file", tmp_path / "dev.conllu"]
-    run(
-        "dependency_parsing",
-        *files,
-        "--word_vectors",
-        tmp_path / "vectors.txt",
-        "--output_dir",
-        tmp_path / "out",
-        "--epochs",
-        10,
-    )
-    scores = json.loads((tmp_path / "out" / "results.json").read_text())["attachment_score"]
-    assert scores["supervised parser"] > 0.9 > scores["flat"]
+    options = ["--word_vectors", tmp_path / "vectors.txt", "--epochs", 6]
+    run("dependency_parsing", *files, *options, "--output_dir", tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["attachment_score"]["parser"] > 0.9 > results["attachment_score"]["flat"]
+    assert results["by_epoch"][-1]["las"] > 0.9
+    assert results["decoding"]["non-projective, one root"]["las"] == results["by_epoch"][-1]["las"]
+    assert [name for name, row in results["decoding"].items() if row["no tree"] == 0][-4:] == list(results["decoding"])[1:]
+    found = read_conllu(tmp_path / "out" / "predicted.conllu", single_root=True)
+    assert attachment_score(found, trees) == results["attachment_score"]["parser"]
+    assert 'pipeline("dependency-parsing"' in (tmp_path / "out" / "README.md").read_text()
+    assert (tmp_path / "out" / "decoding.md").read_text().count("%") == 15
     assert "Attachment score" in capsys.readouterr().out
+    # A dataset as the Hub has them.
+    (tmp_path / "data").mkdir()
+    rows = [{"tokens": tree.words, "head": list(map(str, tree.heads)), "deprel": tree.relations} for tree in trees]
+    for split in ("train", "validation"):
+        (tmp_path / "data" / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run("dependency_parsing", "--dataset", tmp_path / "data", *options[:2], "--epochs", 1, "--output_dir", tmp_path / "other")
+    assert len(read_conllu(tmp_path / "other" / "predicted.conllu")) == 3
+    with pytest.raises(SystemExit):
+        run("dependency_parsing", *options, "--dataset", "x", *files)
+    assert "pass --train_file and --validation_file, or --dataset" in capsys.readouterr().err
 
 
 def test_the_cost_of_a_training_step(run, tmp_path, capsys):

@@ -40,7 +40,7 @@ def test_tree_depth():
 
 
 def test_metrics_that_are_not_there():
-    assert list_metrics() == ["attachment_score", "tree_depth", "v_measure"]
+    assert list_metrics() == ["attachment_score", "parsing_score", "tree_depth", "v_measure"]
     with pytest.raises(ValueError, match=r"Unknown metric 'bleu'\. The known ones are: attachment_score"):
         load_metric("bleu")
 

@@ -15,6 +15,7 @@ from transformers import BertModel, TrainingArguments
 
 from hf_latent import (
     BiLstmModel,
+    LatentTreeForDependencyParsing,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
 )
@@ -27,7 +28,7 @@ from hf_latent.trees.drawing import shown
 MODELS = registered_models()
 
 
-@pytest.mark.parametrize("name", [name for name, known in MODELS.items() if known.task is not None])
+@pytest.mark.parametrize("name", [name for name, known in MODELS.items() if known.task and not known.task.parses])
 def test_a_card_and_its_picture(tiny_bert: BertModel, wordpiece, tmp_path, name):
     known = MODELS[name]
     model = known.model_class.from_encoder(
@@ -283,3 +284,23 @@ def test_the_cards_of_the_models_of_our_experiments(path):
     text = path.read_text(encoding="utf-8")
     assert problems(text) == []
     assert (path.with_name("tree.svg").is_file()) == ("(tree.svg)" in text) == (not path.parent.name.endswith("-none"))
+
+
+def test_the_card_of_a_parser(tiny_bert, wordpiece, tmp_path):
+    """Says that its trees were learned from trees, and how it is used."""
+    model = LatentTreeForDependencyParsing.from_encoder(tiny_bert, wordpiece, relations=["root", "det", "amod"])
+    path = write_model_card(tmp_path, model, wordpiece, "someone/parser", "a good film", metrics={"las": 0.87654})
+    text, card = path.read_text(encoding="utf-8"), ModelCard.load(path)
+    assert card.data.pipeline_tag == "token-classification"
+    assert card.data.eval_results[0].task_name == "Dependency Parsing"
+    assert card.data.eval_results[0].metric_value == 0.8765
+    for part in (
+        'pipeline("dependency-parsing", model="someone/parser")("a good film")',
+        "Gold trees were learned from",
+        "| 3, by a",
+        "dozat-manning",
+    ):
+        assert part in text, part
+    for part in ("estimator |", "do not read them as syntax", "latent-tree-parsing", "the decoder sees", "SPIGOT"):
+        assert part not in text, part
+    assert ">root</text>" in (tmp_path / "tree.svg").read_text(encoding="utf-8")

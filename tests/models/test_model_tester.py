@@ -12,6 +12,7 @@ from transformers.models.auto import modeling_auto
 from hf_latent import (
     BiLstmConfig,
     LatentTreeConfig,
+    LatentTreeForDependencyParsing,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
     LatentTreeModel,
@@ -66,6 +67,9 @@ class ModelTests(common.ModelTesterMixin):
             self.addCleanup(known.stop)
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        if model_class is LatentTreeForDependencyParsing and return_labels:
+            heads = torch.arange(5).expand(len(inputs_dict["input_ids"]), 5)  # of the five words, each from the one before
+            return {**inputs_dict, "heads": heads, "relations": torch.zeros_like(heads)}
         family = LatentTreeForSequenceClassification if model_class is LatentTreeForPairClassification else model_class
         return super()._prepare_for_class(inputs_dict, family, return_labels)
 

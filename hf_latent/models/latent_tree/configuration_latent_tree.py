@@ -8,7 +8,8 @@ from hf_latent.estimators import DEFAULT_ESTIMATOR
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
-FORMAT_VERSION = 5  # 4 had no penalty on distance, 3 saw no kinds of tokens, 2 had other names of weights
+# 4 mixed no layers and had no penalty on distance, 3 saw no kinds of tokens, 2 had other names of weights.
+FORMAT_VERSION = 5
 # The estimators of which η was 1 in format 1 where nothing was said of it.
 STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 
@@ -31,6 +32,8 @@ class LatentTreeConfig(PreTrainedConfig):
         their distance. Near heads come first; with a single root, trees are deeper.
     word_pooling (`str`, *optional*): the vector of a word is that of its `"first"` sub-word, its `"last"`, or their `"mean"`.
         By default the first; the last where the encoder does not look ahead, found by trying it when the model is made.
+    num_mixed_layers (`int`, *optional*, defaults to 1): of how many of the encoder's last layers a token's vector is a learned
+        mean (`hf_latent.layers.ScalarMix`). With 1, it is that of the last layer as it is; with `None`, all layers are mixed.
     parser_input (`str` or `list[int]`, defaults to `"encoder"`): what the encoder, and so the parser, sees: the tokens
         themselves; or, with a list of the kind of each token of the vocabulary (its part of speech, say), learned embeddings
         of the kinds in their place. A parser that sees the words can do the decoder's work, and tell it the answer by the
@@ -43,6 +46,10 @@ class LatentTreeConfig(PreTrainedConfig):
     heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
     impossible_heads (`str`, defaults to `"error"`): what becomes of gold trees that the model does not allow: an error, or
         `"skip"`, to learn nothing from them, with warnings that count such sentences.
+    relation_size (`int`, defaults to 100): hidden size of the scorer of relations, of models that have one; the relations
+        themselves are the labels (`id2label`).
+    root_relation (`str`, *optional*, defaults to `"root"`): the relation that words below ROOT have, and no others, if the
+        model knows it. With `None`, relations are chosen freely.
     encoder_size (`int`, *optional*): the size of the encoder's vectors, where it is not the `hidden_size` of its configuration;
         set by the model that is made.
     format_version (`int`): of saved models; set by the package that saves them.
@@ -56,6 +63,8 @@ class LatentTreeConfig(PreTrainedConfig):
         "arc_scores",
         "latent_loss",
         "heads_loss",
+        "relation_scores",
+        "relations_loss",
         "num_words",
         "last_hidden_state",
         "hidden_states",
@@ -72,12 +81,15 @@ class LatentTreeConfig(PreTrainedConfig):
     arc_size: int = 100
     distance_penalty: float | int = 0.0
     word_pooling: str | None = None
+    num_mixed_layers: int | None = 1
     parser_input: str | list[int] = "encoder"
     decoder_input: str | list[int] = "encoder"
     decoder_size: int = 100
     dropout: float | int = 0.0
     heads_loss_weight: float | int = 1.0
     impossible_heads: str = "error"
+    relation_size: int = 100
+    root_relation: str | None = "root"
     encoder_size: int | None = None
     format_version: int = FORMAT_VERSION
 
@@ -103,6 +115,8 @@ class LatentTreeConfig(PreTrainedConfig):
             raise ValueError(f"`heads_loss_weight` must be a finite number of at least 0, got {self.heads_loss_weight!r}.")
         if self.impossible_heads not in ("error", "skip"):
             raise ValueError(f"`impossible_heads` must be 'error' or 'skip', got {self.impossible_heads!r}.")
+        if self.num_mixed_layers is not None and self.num_mixed_layers < 1:
+            raise ValueError(f"`num_mixed_layers` must be at least 1, or None for all, got {self.num_mixed_layers}.")
         if self.word_pooling not in (None, *POOLINGS):
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
 

@@ -18,6 +18,7 @@ from hf_latent.layers import HeadAveraging, KindEmbedding, LatentTree, LatentTre
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads
+from hf_latent.models.latent_tree.layer_mix import new_layer_mix, vectors_of_tokens
 from hf_latent.models.latent_tree.look_ahead import looks_ahead
 from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel, renamed
 from hf_latent.models.latent_tree.trainer_labels import learns_from
@@ -63,7 +64,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
     token_kinds: Tensor
     # What stands above this model in others; loaded alone, it does not miss it.
-    _keys_to_ignore_on_load_unexpected = [r"^(decoder|pooling|comparison|classifier)\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(decoder|pooling|comparison|classifier|relation_scorer)\."]
 
     def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -74,6 +75,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             config.encoder_size = found
         if config.word_pooling is None:
             config.word_pooling = "first" if looks_ahead(self.encoder) else "last"
+        self.layer_mix = new_layer_mix(config)
         vocab_size, size = self.encoder.get_input_embeddings().weight.shape
         self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.int32))
         self.parser_embeddings = self._kind_embedding("parser_input", vocab_size, size)
@@ -150,6 +152,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         heads: Tensor | None = None,
         task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         predict_heads: bool = True,
+        choose: bool = True,
         **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> LatentTreeModelOutput | tuple[Tensor, ...]:
         """
@@ -165,6 +168,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
             predict_heads: whether to return `heads` in evaluation mode.
+            choose: False to score the arcs and choose none, for whoever decodes by himself: `arcs` are None, and
+                `last_hidden_state` has the words, `(batch, n, size)`, as they were scored.
         """
         by_kind = self.parser_embeddings is not None or self.decoder_embeddings is not None
         if by_kind and input_ids is None:
@@ -181,11 +186,20 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             word_ids = self.find_words(input_ids, attention_mask)
             if heads is not None:
                 check_heads(word_ids, heads)
-        words, decoder_words, num_words = self._words(encoded.last_hidden_state, input_ids, inputs_embeds, word_ids)
-        # With gold heads alone, the scores learn, and the choice does not.
-        tree, decoder_words = self._choose(words, decoder_words, num_words, task_loss, heads is None or task_loss is not None)
+        words, decoder_words, num_words = self._words(
+            vectors_of_tokens(self.layer_mix, encoded), input_ids, inputs_embeds, word_ids
+        )
+        if choose:
+            # With gold heads alone, the scores learn, and the choice does not.
+            estimate = heads is None or task_loss is not None
+            tree, decoder_words = self._choose(words, decoder_words, num_words, task_loss, estimate)
+        else:
+            tree, decoder_words = self._score(words, num_words)
         if torch.is_grad_enabled():
             decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
+        # Where layers are mixed, the encoder returns them in any case.
+        wants_layers = kwargs.get("output_hidden_states")
+        wants_layers = self.config.output_hidden_states if wants_layers is None else wants_layers
         loss = heads_loss = None
         if heads is not None:
             heads_loss = self._heads_loss(tree, num_words, heads)
@@ -199,7 +213,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             latent_loss=None if tree is None else tree.loss,
             heads=self._best_heads(tree, num_words) if predict_heads and not self.training else None,
             heads_loss=heads_loss,
-            hidden_states=encoded.hidden_states,
+            hidden_states=encoded.hidden_states if wants_layers else None,
             attentions=encoded.attentions,
         )
 
@@ -207,6 +221,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         for name in ("output_hidden_states", "output_attentions"):
             if inputs.get(name) is None and getattr(self.config, name):
                 inputs[name] = True
+        if self.layer_mix is not None:
+            inputs["output_hidden_states"] = True
         encoded = encoders.encode(self.encoder, attention_mask, **inputs)
         if encoded.attentions == () and is_eager():
             logger.warning_once(
@@ -253,6 +269,14 @@ class LatentTreeModel(LatentTreePreTrainedModel):
 
         tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
         return tree, averaging(own_words, tree.arcs)
+
+    def _score(self, words: Tensor, num_words: Tensor) -> tuple[LatentTree | None, Tensor]:
+        """The tree of which arcs are scored and none is chosen, and the words as they were scored."""
+        if self.tree is None or self.head_averaging is None:
+            return None, words
+        words = words.to(self.head_averaging.root.dtype)
+        unused = [self.head_averaging.root] if torch.is_grad_enabled() else []
+        return self.tree(words, num_words, choose=False), reaching(words, *unused)
 
     def _heads_loss(self, tree: LatentTree | None, num_words: Tensor, heads: Tensor) -> Tensor:
         """`(batch,)`, for each word with a gold head."""

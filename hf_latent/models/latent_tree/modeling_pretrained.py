@@ -20,11 +20,13 @@ OLD_NAMES = {"heads.": "head_averaging."}
 WITH_OWN_RESET = (
     nn.Linear,
     layers.BiaffineArcScorer,
+    layers.BiaffineRelationScorer,
     layers.MLPArcScorer,
     layers.RelativeArcScorer,
     layers.Counters,
     layers.HeadAveraging,
     layers.KindEmbedding,
+    layers.ScalarMix,
 )
 
 
@@ -52,6 +54,11 @@ class LatentTreePreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    @property
+    def parser(self) -> nn.Module:
+        """What finds trees: the model that all others are made on, unless they have more to say of them."""
+        return self.base_model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -29,9 +29,10 @@ def parse(
     progress: bool = False,
     truncation: bool = False,
 ) -> list[Tree]:
-    """The latent trees of some texts, by a latent-tree model and its (fast) tokenizer.
+    """The trees of some texts, by a latent-tree model or a parser and its (fast) tokenizer.
 
-    Where the decoder sees averages, this is the highest-scoring tree, each arc with its weight in the average. A model for
+    Where the decoder sees averages, this is the highest-scoring tree, each arc with its weight in the average. Those of a
+    parser ([`LatentTreeForDependencyParsing`]) have relations, and the probability of each arc for its weight. A model for
     pairs parses each text by itself. The model is evaluated, and left in the mode that it was in.
 
     Args:
@@ -210,14 +211,21 @@ def _spans(text: str, offsets: Sequence[Sequence[int]], word_ids: Sequence[int])
 def parse_tokens(model: PreTrainedModel, inputs: Mapping[str, Tensor], word_ids: Tensor) -> ModelOutput:
     """What the model returns for these tokens in evaluation mode: among others, the `heads` of the best trees."""
     with evaluation_mode(model), torch.no_grad():
-        return model.base_model(**_on_device(model, {**inputs, "word_ids": word_ids}), return_dict=True)
+        return model.parser(**_on_device(model, {**inputs, "word_ids": word_ids}), return_dict=True)
 
 
 def parse_batch(model: PreTrainedModel, encoded: Encoded) -> tuple[list[Tree], ModelOutput]:
     """The trees, and what the model returned."""
     output = parse_tokens(model, encoded.inputs, encoded.word_ids)
     rows = zip(encoded.words, output.heads.cpu(), output.arcs.float().cpu(), encoded.offsets, strict=True)
-    return [tree_of(*row) for row in rows], output
+    relations = relation_names(model, output.get("relations")) or [[]] * len(encoded.words)
+    return [tree_of(*row, own) for row, own in zip(rows, relations, strict=True)], output
+
+
+def relation_names(model: PreTrainedModel, relations: Tensor | None) -> list[list[str]]:
+    """Those of each sentence, from `relations (batch, n)`; none, where the model does not find relations."""
+    names = model.config.id2label
+    return [] if relations is None else [[names[number] for number in row if number >= 0] for row in relations.tolist()]
 
 
 def _on_device(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -226,7 +234,9 @@ def _on_device(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-def tree_of(words: Sequence[str], heads: Tensor, arcs: Tensor, offsets: Sequence[tuple[int, int]]) -> Tree:
+def tree_of(
+    words: Sequence[str], heads: Tensor, arcs: Tensor, offsets: Sequence[tuple[int, int]], relations: Sequence[str] = ()
+) -> Tree:
     """The tree over `words` from `heads (n,)` and `arcs (n, n + 1)`, where n may be larger than their number."""
     heads, arcs = heads[: len(words)], arcs[: len(words)]
     weights = arcs.gather(1, heads[:, None])[:, 0]
@@ -237,4 +247,5 @@ def tree_of(words: Sequence[str], heads: Tensor, arcs: Tensor, offsets: Sequence
         tuple(weights.tolist()),
         tuple((word, head, float(others[word, head])) for word, head in (others >= SMALLEST_WEIGHT).nonzero().tolist()),
         tuple(offsets),
+        tuple(relations),
     )

@@ -1,6 +1,6 @@
 """`pipeline("latent-tree-parsing")`: texts in, trees out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from types import GeneratorType
 from typing import Any
 
@@ -9,18 +9,35 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_latent.models.latent_tree.parsing import as_text, by_length, encode, parse_tokens, tree_of, without_adapters
-from hf_latent.trees.tree import Tree
+from hf_latent.models.latent_tree.parsing import (
+    as_text,
+    by_length,
+    encode,
+    parse_tokens,
+    relation_names,
+    tree_of,
+    without_adapters,
+)
+from hf_latent.trees import Tree, to_conllu, to_displacy
 
 
 class ParsedText(dict):
-    """What the pipeline says of a text, which JSON takes as it is; its `["tree"]` is made when it is asked for."""
+    """What a pipeline says of a text, which JSON takes as it is.
 
-    def __missing__(self, key: str) -> Tree:
-        if key != "tree":
+    Its `["tree"]`, and that as `["conllu"]` and as `["displacy"]`, are made when they are asked for.
+    """
+
+    weights = "weights"
+
+    def __missing__(self, key: str) -> Any:
+        if key not in VIEWS:
             raise KeyError(key)
         pairs = {name: tuple(map(tuple, self[name])) for name in ("other_arcs", "offsets")}
-        return Tree(self["words"], self["heads"], self["weights"], **pairs)
+        tree = Tree(self["words"], self["heads"], self[self.weights], **pairs, relations=self.get("relations", ()))
+        return VIEWS[key](tree)
+
+
+VIEWS: dict[str, Callable[[Tree], Any]] = {"tree": lambda tree: tree, "conllu": to_conllu, "displacy": to_displacy}
 
 
 class LatentTreeParsingPipeline(Pipeline):
@@ -37,7 +54,8 @@ class LatentTreeParsingPipeline(Pipeline):
     - `other_arcs`: where the decoder sees averages, [word from 0, head as above, weight] of the arcs beside the tree's own;
     - `offsets`: [begin, end] of each word in the string; empty where words were given.
 
-    Its `["tree"]`, a [`Tree`] that can be printed, drawn and shown, is made when it is asked for.
+    Its `["tree"]`, a [`Tree`] that can be printed, drawn and shown, is made when it is asked for; so are `["conllu"]`, a
+    string, and `["displacy"]`, what spaCy's drawer takes.
 
     >>> parser = pipeline("latent-tree-parsing", model="outputs/sst2")
     >>> print(parser("A fascinating and fun film .")["tree"].to_text())
@@ -49,6 +67,8 @@ class LatentTreeParsingPipeline(Pipeline):
         truncation: whether to cut texts that are too long for the model or the tokenizer; by default, they are an error.
     """
 
+    # What it is called, for the errors.
+    name = "latent-tree-parsing"
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
@@ -57,6 +77,10 @@ class LatentTreeParsingPipeline(Pipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model: PreTrainedModel = without_adapters(self.model)
+        self.check_model()
+
+    def check_model(self) -> None:
+        """Raises ValueError for a model that the pipeline is not for."""
         if getattr(self.model.config, "model_type", None) != "latent_tree":
             raise ValueError(
                 f"The pipeline 'latent-tree-parsing' needs a latent-tree model, got a {type(self.model).__name__}. Put a tree "
@@ -90,7 +114,7 @@ class LatentTreeParsingPipeline(Pipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise TypeError(
-                f"The pipeline 'latent-tree-parsing' has no option {next(iter(kwargs))!r}. It takes truncation, batch_size and "
+                f"The pipeline {self.name!r} has no option {next(iter(kwargs))!r}. It takes truncation, batch_size and "
                 "num_workers."
             )
         return {} if truncation is None else {"truncation": truncation}, {}, {}
@@ -104,11 +128,17 @@ class LatentTreeParsingPipeline(Pipeline):
         inputs = dict(input_tensors)
         words, offsets, word_numbers = (inputs.pop(name) for name in ("words", "offsets", "word_numbers"))
         output = parse_tokens(self.model, inputs, word_numbers - 1)
-        return {"words": words, "offsets": offsets, "heads": output.heads, "arcs": output.arcs.float()}
+        found = {name: output[name] for name in ("heads", "relations") if output.get(name) is not None}
+        return {"words": words, "offsets": offsets, "arcs": output.arcs.float(), **found}
 
     def postprocess(self, model_outputs: Mapping[str, Any], **_: Any) -> ParsedText:
         heads, arcs = _only(model_outputs["heads"]), _only(model_outputs["arcs"])
-        tree = tree_of(model_outputs["words"], heads, arcs, model_outputs["offsets"])
+        relations = relation_names(self.model, model_outputs.get("relations"))
+        own_relations = relations[0] if relations else ()
+        return self.described(tree_of(model_outputs["words"], heads, arcs, model_outputs["offsets"], own_relations))
+
+    def described(self, tree: Tree) -> ParsedText:
+        """What the pipeline says of a text with this tree."""
         return ParsedText(
             words=list(tree.words),
             heads=list(tree.heads),

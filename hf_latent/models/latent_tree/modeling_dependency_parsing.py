@@ -1,0 +1,246 @@
+"""Dependency parsing: heads and relations, learned from trees."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+from typing_extensions import Unpack
+
+from hf_latent.inference.checks import describe, is_eager
+from hf_latent.layers import BiaffineRelationScorer
+from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
+from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
+from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel
+from hf_latent.models.latent_tree.trainer_labels import learns_from
+from hf_latent.models.losses import IGNORED, reaching
+from hf_latent.models.registry import Task, register_model
+
+# What parsers of treebanks have (Dozat and Manning 2017, about), where nothing else is asked for.
+DEFAULTS = {
+    "projective": False,
+    "single_root": True,
+    "arc_size": 400,
+    "relation_size": 100,
+    "dropout": 0.33,
+    "num_mixed_layers": None,
+}
+
+
+@dataclass
+class LatentTreeParserOutput(ModelOutput):
+    """
+    loss: of heads (times `heads_loss_weight`) and of relations, if gold ones were given; each is a mean over the words that
+        have one.
+    heads: `(batch, n)`, in evaluation mode: of the best tree. 0 is ROOT, j the j-th word; -100 beyond the last word.
+    relations: `(batch, n)`, in evaluation mode: of each word to that head, as `config.id2label` numbers them; -100 beyond.
+    num_words: `(batch,)`.
+    arcs: `(batch, n, n + 1)`, in evaluation mode: the probability of each head of each word (column 0 is ROOT), the marginals
+        of the distribution over trees.
+    arc_scores: `(batch, n, n + 1)`.
+    relation_scores: `(batch, n, num_labels)`, of the relations to `heads`; in training to the gold ones.
+    heads_loss, relations_loss: `(batch,)`, the means over the words of each sentence, if gold ones were given.
+    last_hidden_state: `(batch, n, size)`, the words.
+    hidden_states, attentions: the encoder's, per token, if asked for.
+    """
+
+    loss: Tensor | None = None
+    heads: Tensor | None = None
+    relations: Tensor | None = None
+    num_words: Tensor | None = None
+    arcs: Tensor | None = None
+    arc_scores: Tensor | None = None
+    relation_scores: Tensor | None = None
+    heads_loss: Tensor | None = None
+    relations_loss: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@register_model(
+    AutoModelForTokenClassification,
+    Task(
+        "token-classification",
+        "Dependency Parsing",
+        "parses sentences: it finds the head of each word, and the relation between them",
+        parses=True,
+    ),
+    is_default=False,
+)
+class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
+    """A parser: arcs and relations of words, scored by biaffine functions (Dozat and Manning 2017).
+
+    It decodes by the best tree, always one that `projective` and `single_root` allow, and learns by the likelihood of gold
+    trees, of which any part may be unknown: the trees that have the known heads count together. Relations are the model's
+    labels; each is chosen for the arc that was chosen.
+
+    >>> model = LatentTreeForDependencyParsing.from_encoder("google-bert/bert-base-cased", relations=["root", "nsubj", "obj"])
+    """
+
+    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        if config.estimator is None:
+            raise ValueError("`estimator=None` makes a model without a tree, which cannot parse. Leave it out.")
+        self.latent_tree = LatentTreeModel(config, encoder)
+        self.relation_scorer = BiaffineRelationScorer(
+            config.hidden_size, config.num_labels, config.relation_size, config.dropout
+        )
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: str | os.PathLike | PreTrainedModel,
+        tokenizer: str | os.PathLike | PreTrainedTokenizerBase | None = None,
+        relations: Sequence[str] | None = None,
+        **options,
+    ) -> "LatentTreePreTrainedModel":
+        """As all our models; with what parsers of treebanks have, where nothing else is asked for: all trees with one root,
+        larger scorers, dropout of a third, and a mean of all layers of the encoder.
+
+        Args:
+            relations: their names; a word's relation is the number of its name, from 0.
+        """
+        if relations is not None:
+            if len(set(relations)) < len(relations) or not relations:
+                raise ValueError(f"`relations` must be names, each once, got {list(relations)!r:.200}.")
+            names = dict(enumerate(relations))
+            options = {**options, "id2label": names, "label2id": {name: number for number, name in names.items()}}
+        return super().from_encoder(encoder, tokenizer, **{**DEFAULTS, **options})
+
+    @property
+    def parser(self) -> nn.Module:
+        return self
+
+    @learns_from("relations")
+    @learns_from("heads")
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        heads: Tensor | None = None,
+        relations: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
+    ) -> LatentTreeParserOutput | tuple[Tensor, ...]:
+        """
+        Args:
+            heads: `(batch, n)`, gold heads: 0 is ROOT, j the j-th word, -100 where it is not known. Columns beyond the last
+                word may be there, with -100.
+            relations: `(batch, n)`, gold relations to these heads, from 0; -100 where one is not known. Where a head is not
+                known, nothing is learned from its relation.
+            The rest is that of [`LatentTreeModel`].
+        """
+        if relations is not None and heads is None:
+            raise ValueError("`relations` were given without `heads`, which they are relations to.")
+        output: LatentTreeModelOutput = self.latent_tree(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            word_ids=word_ids,
+            heads=heads,
+            choose=False,
+            return_dict=True,
+            **kwargs,
+        )
+        words, num_words, scores = output.last_hidden_state, output.num_words, output.arc_scores
+        assert words is not None and num_words is not None and scores is not None  # noqa: PT018
+        relation_scores = loss = relations_loss = arcs = found = None
+        if heads is not None:
+            loss, relations_loss, relation_scores = self._losses(output, words, heads, relations)
+        if output.heads is not None:
+            assert self.latent_tree.tree is not None
+            arcs = self.latent_tree.tree.structure.marginals(scores, num_words)
+            relation_scores, found = self.label(words, output.heads)
+        return LatentTreeParserOutput(
+            loss=loss,
+            heads=output.heads,
+            relations=found,
+            num_words=num_words,
+            arcs=arcs,
+            arc_scores=scores,
+            relation_scores=relation_scores,
+            heads_loss=output.heads_loss,
+            relations_loss=relations_loss,
+            last_hidden_state=words,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def _losses(
+        self, output: LatentTreeModelOutput, words: Tensor, heads: Tensor, relations: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The loss, that of each sentence's relations if gold ones are given, and the scores of relations to the gold heads."""
+        assert output.heads_loss is not None
+        heads = _of_words(heads, words)
+        scores = self.relation_scorer(words, heads)
+        loss = self.config.heads_loss_weight * self._mean(output.heads_loss, heads)
+        if relations is None:
+            return reaching(loss, words, scores), None, scores
+        relations = self._checked(relations, heads, words)
+        relations_loss = _relation_losses(scores, relations)
+        return reaching(loss + self._mean(relations_loss, relations), words), relations_loss, scores
+
+    def label(self, words: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores `(batch, n, num_labels)` of relations to these heads, `(batch, n)`, and the best relations, `(batch, n)`.
+
+        Words whose head is negative have the relation -100. The relation of words below ROOT (`root_relation`) is for them
+        alone.
+        """
+        scores = self.relation_scorer(words, heads)
+        allowed = scores
+        root = self.config.label2id.get(self.config.root_relation)
+        if root is not None:
+            is_root = torch.arange(scores.shape[-1], device=scores.device) == root
+            allowed = scores.masked_fill((heads == 0)[..., None] != is_root, -torch.inf)
+        return scores, allowed.argmax(-1).masked_fill(heads < 0, IGNORED)
+
+    @staticmethod
+    def _mean(losses: Tensor, labels: Tensor) -> Tensor:
+        """Over all words that have a label, of the means over those of each sentence."""
+        counts = (labels != IGNORED).sum(1)
+        return (losses * counts).sum() / counts.sum().clamp(min=1)
+
+    def _checked(self, relations: Tensor, heads: Tensor, words: Tensor) -> Tensor:
+        """Gold relations `(batch, n)` of the words whose gold heads are known.
+
+        Raises:
+            ValueError: another shape, or a number that is no relation.
+        """
+        if relations.is_floating_point() or relations.shape[:-1] != words.shape[:-2]:
+            shape = tuple(words.shape[:-1])
+            raise ValueError(f"`relations` must be integers of shape {shape}, one for each word, got {describe(relations)}.")
+        wrong = ((relations < 0) | (relations >= self.config.num_labels)) & (relations != IGNORED)
+        if is_eager() and wrong.any():
+            row, word = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"`relations` must lie between 0 and {self.config.num_labels - 1}, or be {IGNORED} where one is not known, but "
+                f"relations[{row}, {word}] is {int(relations[row, word])}. The model knows those of `config.id2label`."
+            )
+        return _of_words(relations, words).masked_fill(heads == IGNORED, IGNORED)
+
+
+def _of_words(labels: Tensor, words: Tensor) -> Tensor:
+    """`(batch, n)`: as many columns as there are words, filled with -100."""
+    labels, n = labels.to(words.device).long(), words.shape[-2]
+    return nn.functional.pad(labels, (0, max(n - labels.shape[-1], 0)), value=IGNORED)[..., :n]
+
+
+def _relation_losses(scores: Tensor, relations: Tensor) -> Tensor:
+    """The mean cross-entropy of each sentence's relations, `(batch,)`, of those that are known."""
+    losses = nn.functional.cross_entropy(scores.mT, relations, reduction="none", ignore_index=IGNORED)
+    return losses.sum(1) / (relations != IGNORED).sum(1).clamp(min=1)
+
+
+__all__ = ["LatentTreeForDependencyParsing", "LatentTreeParserOutput"]
