@@ -97,6 +97,7 @@ def figures(trainer: Trainer, tokenizer, parts: dict[str, Texts]) -> dict[str, A
 
 
 def _predicted(trainer: Trainer, data) -> np.ndarray:
+    trainer.args.train_sampling_strategy = "sequential"  # which tests follow as well: grouped by length, they come in any order
     output = trainer.predict(data).predictions
     return (output[0] if isinstance(output, tuple) else output).argmax(-1)
 

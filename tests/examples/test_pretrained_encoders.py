@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[2] / "examples" / "pretrained_encoders"
 
@@ -113,3 +114,26 @@ def test_learning_rates_are_chosen_by_validation(monkeypatch, tmp_path):
     text = found["estimators"](dataclasses.make_dataclass("Arguments", arguments)(**arguments))
     rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in text.splitlines() if line.startswith("|")}
     assert (rows["none"], rows["marginals"]) == ("0.001", "0.0003")
+
+
+def test_predictions_come_in_the_order_of_the_data(tmp_path, tiny_bert, wordpiece):
+    """Of a Trainer that groups by length, they do not."""
+    import tasks
+    import train
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    tiny_bert.save_pretrained(tmp_path)
+    model = train.new_model({"task": "sst2", "row": "none", "frozen": 0}, str(tmp_path), wordpiece).eval()
+    texts = tasks.Texts([("a good film " * (1 + place % 7),) for place in range(21)], [0] * 21)
+    data = texts.dataset(wordpiece)
+    arguments = TrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=4, train_sampling_strategy="group_by_length", report_to="none"
+    )
+    trainer = Trainer(model, arguments, data_collator=DataCollatorWithPadding(wordpiece), processing_class=wordpiece)
+    inputs = [{name: torch.tensor([values]) for name, values in row.items() if name != "labels"} for row in data]
+    logits = torch.cat([model(**one).logits for one in inputs]).detach()
+    between = logits[:7].sort(dim=0).values[2:4].mean(0)  # so that some texts fall on either side
+    model.classifier.bias.data -= between
+    expected = (logits - between).argmax(1).tolist()
+    assert len(set(expected)) == 2
+    assert train._predicted(trainer, data).tolist() == expected
