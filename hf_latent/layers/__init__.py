@@ -2,6 +2,7 @@
 
 from hf_latent.layers.arc_scorers import ARC_SCORERS, BiaffineArcScorer, MLPArcScorer
 from hf_latent.layers.attention_pooling import AttentionPooling
+from hf_latent.layers.conditional_random_field import ConditionalRandomField, TagConstraints
 from hf_latent.layers.decomposable_attention import DecomposableAttention
 from hf_latent.layers.head_averaging import HeadAveraging
 from hf_latent.layers.kind_embedding import KindEmbedding
@@ -14,6 +15,7 @@ __all__ = [
     "ARC_SCORERS",
     "AttentionPooling",
     "BiaffineArcScorer",
+    "ConditionalRandomField",
     "CounterArcScorer",
     "Counters",
     "DecomposableAttention",
@@ -24,5 +26,6 @@ __all__ = [
     "LatentTreeLayer",
     "MLPArcScorer",
     "RelativeArcScorer",
+    "TagConstraints",
     "pool_words",
 ]

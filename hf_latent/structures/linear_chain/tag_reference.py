@@ -1,6 +1,6 @@
 """Chains with scores of tags and of pairs of them, by the readable recursions: in float64, on any device.
 
-`emissions (batch, n, tags)` and `transitions`, `(tags, tags)` or `(batch, n - 1, tags, tags)`, are checked, with -inf for what is
+`emissions (batch, n, tags)` and `transitions (tags, tags)` or `(batch, n - 1, tags, tags)` are checked, with -inf for what is
 forbidden; each row of `lengths (batch,)` words has a sequence that is allowed.
 """
 
@@ -37,7 +37,7 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
 def expectations(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of the weighted sum of log Z, in the shapes of `emissions` and `transitions`."""
     nodes, pairs = _split(differentiably(lambda: _gradient(emissions, transitions, lengths, weights)[0]), emissions)
-    return nodes, pairs.view(transitions.shape)
+    return nodes.clone(), pairs.view(transitions.shape).clone()
 
 
 def expectations_derivative(
@@ -58,11 +58,13 @@ def expectations_derivative(
 
     def work() -> Tensor:
         first, leaf, mass = _gradient(emissions, transitions, lengths, weights)
-        return torch.cat(torch.autograd.grad((first * direction).sum(), (leaf, mass), materialize_grads=True, allow_unused=True))
+        return torch.cat(
+            torch.autograd.grad((first * direction).sum(), (leaf, mass), materialize_grads=True, allow_unused=True)
+        )
 
     moved = differentiably(work)
     nodes, pairs = _split(moved[: len(moved) - len(weights)], emissions)
-    return nodes, pairs.view(transitions.shape), moved[len(moved) - len(weights) :]
+    return nodes.clone(), pairs.view(transitions.shape).clone(), moved[len(moved) - len(weights) :].clone()
 
 
 def _gradient(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

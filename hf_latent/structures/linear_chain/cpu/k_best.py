@@ -7,7 +7,7 @@ from hf_latent.inference.cpu.compiling import Kernel, part
 
 @Kernel
 def k_best_tags(emissions, transitions, sizes, first, last, found, scores, cancelled):  # type: ignore[no-untyped-def]
-    """Writes the tags of the best sequences into `found (batch, k, n)` and their `scores (batch, k)`, -inf where none is left."""
+    """Writes the tags of the best sequences into `found (batch, k, n)`, and their `scores (batch, k)`, -inf for none."""
     tags, k = emissions.shape[2], scores.shape[1]
     shared = transitions.shape[0] == 1 and transitions.shape[1] == 1
     for row in range(first, last):

@@ -1,8 +1,8 @@
 """What Python calls: each operation on a range of groups of a batch.
 
-`emissions (batch, n, tags)` and `transitions (batch, n - 1, tags²)`, or `(1, 1, tags²)` for all pairs alike, are float64, with -inf
-for what is forbidden. `sizes (batch,)` are the lengths, and `order` lists the rows so that those of a group lie side by side,
-longest first. `status (batch,)` tells how each row went, and where `cancelled (1,)` is set, nobody waits for the results.
+`emissions (batch, n, tags)` and `transitions (batch, n - 1, tags²)`, or `(1, 1, tags²)` for all pairs alike, are float64, with
+-inf for what is forbidden. `sizes (batch,)` are the lengths, and `order` lists the rows so that those of a group lie side by
+side, longest first. `status (batch,)` tells how each row went, and where `cancelled (1,)` is set, nobody waits for the results.
 """
 
 import numpy as np
@@ -102,9 +102,7 @@ def expectations(  # type: ignore[no-untyped-def]
         weigh(pairs, rows, sizes, 1, shared, offsets)
         steps = len(pairs)
         sums(nodes, pairs, steps, size, tags, alphas, factors)
-        probabilities(
-            nodes, pairs, steps, flows, alphas, factors, rest[:2], rest[2], ends, rows, sizes, tags, True, highest
-        )
+        probabilities(nodes, pairs, steps, flows, alphas, factors, rest[:2], rest[2], ends, rows, sizes, tags, True, highest)
         _check(highest, ends, rows, sizes, status)
         _scatter(alphas, rows, sizes, 0, weights, 1.0, nodes_out, status)
         if shared:
@@ -230,6 +228,10 @@ def _sum_up(emissions, transitions, rows, sizes, own, factors, offsets, status):
     uncertain = weigh(nodes, rows, sizes, 0, False, offsets)
     uncertain |= weigh(pairs, rows, sizes, 1, _is_shared(transitions), offsets)
     uncertain |= sums(nodes, pairs, steps, size, tags, alphas, factors)
+    for lane in range(len(rows)):
+        n = sizes[rows[lane]]
+        if n > 0 and not alphas[n - 1, :, lane].sum() > 0.0:  # all is forbidden, or was lost
+            status[rows[lane]] = OUT_OF_RANGE
     highest, ends = np.empty((1, WIDTH)), np.empty((1, WIDTH))
     if uncertain:
         probabilities(nodes, pairs, steps, flows, alphas, factors, rest[:2], rest[2], ends, rows, sizes, tags, False, highest)
@@ -245,7 +247,7 @@ def _check(highest, ends, rows, sizes, status):  # type: ignore[no-untyped-def]
 
 @part
 def _scatter(lanes, rows, sizes, fewer, weights, bound, out, status):  # type: ignore[no-untyped-def]
-    """The lanes back into rows of the batch, times their weights, between 0 and 1 if `bound` is 1 (only rounding exceeds it)."""
+    """The lanes back into rows of the batch, times their weights; between 0 and 1 if `bound` is 1 (but for rounding, they are)."""
     lowest = 0.0 if bound == 1.0 else -bound
     for lane in range(len(rows)):
         index = rows[lane]

@@ -1,7 +1,8 @@
 """The kernels on chains with tensors in and out, for scores of tags `(batch, n, tags)` and of pairs of them.
 
 `emissions` and `transitions` are checked, with -inf for what is forbidden; `transitions` are `(tags, tags)`, or
-`(batch, n - 1, tags, tags)`. Sums of a few rows lie beyond what the kernels can hold in a number; for those, the reference answers.
+`(batch, n - 1, tags, tags)`. Sums of a few rows lie beyond what the kernels can hold in a number; for those, the reference
+answers.
 """
 
 from typing import Any
@@ -61,7 +62,8 @@ class Sentences(Batch):
 def pairs_of(transitions: Tensor) -> np.ndarray:
     """As the kernels take them: `(batch, n - 1, tags²)`, or `(1, 1, tags²)`."""
     found = array(transitions.double())
-    return (found if found.ndim == 4 else found[None, None]).reshape(*(found.shape[:2] if found.ndim == 4 else (1, 1)), -1)
+    own = found.shape[:2] if found.ndim == 4 else (1, 1)
+    return found.reshape(*own, found.shape[-1] ** 2)
 
 
 def best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """The recursions over a sentence, eight sentences at a time: `WIDTH` lanes, each of its own length.
 
-A group of sentences has `nodes[i, t]`, a number for tag t of word i, and `pairs[i, t · tags + u]`, one for the tags t and u of the
-words i and i + 1; there is a single row of pairs where all words share it. Numbers are scores for maxima, and weights (exp of
-scores, the largest of each row at 1) for sums, which are scaled at every word. Beyond a sentence, nodes are neutral, and what
-comes back from there is 0.
+A group of sentences has `nodes[i, t]`, a number for tag t of word i, and `pairs[i, t · tags + u]`, one for the tags t and u of
+the words i and i + 1; there is a single row of pairs where all words share it. Numbers are scores for maxima, and weights (exp
+of scores, the largest of each row at 1) for sums, which are scaled at every word. Beyond a sentence, nodes are neutral, and
+what comes back from there is 0.
 """
 
 import numpy as np
@@ -161,7 +161,7 @@ def sums(nodes, pairs, steps, size, tags, alphas, factors):  # type: ignore[no-u
 
 @part
 def back(own, after, step, factor, onward, before, tags):  # type: ignore[no-untyped-def]
-    """The sums `before` over all that goes on from each tag of a word, from those `after` the next one, whose nodes are `own`."""
+    """The sums `before` over all that goes on from each tag of a word, from those `after` the next, whose nodes are `own`."""
     for u in range(tags):
         store(onward, u, scaled(times(load(own, u), load(after, u)), factor))
     for t in range(tags):
