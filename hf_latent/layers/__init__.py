@@ -9,6 +9,7 @@ from hf_latent.layers.kind_embedding import KindEmbedding
 from hf_latent.layers.latent_layer import LatentLayer
 from hf_latent.layers.latent_tree import LatentTree, LatentTreeLayer
 from hf_latent.layers.relative_arc_scorers import CounterArcScorer, Counters, RelativeArcScorer
+from hf_latent.layers.span_scheme import SpanScheme
 from hf_latent.layers.word_pooling import pool_words
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LatentTreeLayer",
     "MLPArcScorer",
     "RelativeArcScorer",
+    "SpanScheme",
     "TagConstraints",
     "pool_words",
 ]

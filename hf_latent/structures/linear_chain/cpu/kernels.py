@@ -247,7 +247,7 @@ def _check(highest, ends, rows, sizes, status):  # type: ignore[no-untyped-def]
 
 @part
 def _scatter(lanes, rows, sizes, fewer, weights, bound, out, status):  # type: ignore[no-untyped-def]
-    """The lanes back into rows of the batch, times their weights; between 0 and 1 if `bound` is 1 (but for rounding, they are)."""
+    """The lanes back into rows of the batch, times their weights; rounding apart, they are below `bound`."""
     lowest = 0.0 if bound == 1.0 else -bound
     for lane in range(len(rows)):
         index = rows[lane]
