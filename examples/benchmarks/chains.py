@@ -1,6 +1,6 @@
 """How fast chains are inferred, beside pytorch-crf and torch-struct, on the same scores in one run.
 
-    pip install pytorch-crf 'hf_latent[benchmarks]'
+    pip install 'hf_latent[benchmarks]'
     python examples/benchmarks/chains.py
 
 Prints a table: milliseconds a batch, and how many times as long each peer takes. The systems take turns; a figure is the median
