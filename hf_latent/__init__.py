@@ -12,14 +12,14 @@ from hf_latent.estimators import (
     spigot,
     ste_identity,
 )
-from hf_latent.layers import HeadAveraging, LatentLayer, LatentTreeLayer
+from hf_latent.layers import ConditionalRandomField, HeadAveraging, LatentLayer, LatentTreeLayer
 from hf_latent.modeling_hf_latent import *
 from hf_latent.modeling_hf_latent import __all__ as _models
 from hf_latent.models.latent_tree.parsing import parse
 from hf_latent.models.latent_tree.pipeline_dependency_parsing import DependencyParsingPipeline
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
 from hf_latent.moved import with_old_names
-from hf_latent.structures import Categorical, DependencyTree, Independent, LinearChain, Structure
+from hf_latent.structures import Categorical, ChainScores, DependencyTree, Independent, LinearChain, Structure
 
 __version__ = "0.1.0"
 with_old_names(__name__)
@@ -27,6 +27,8 @@ with_old_names(__name__)
 __all__ = [
     *_models,
     "Categorical",
+    "ChainScores",
+    "ConditionalRandomField",
     "DataCollatorForLatentTrees",
     "DependencyParsingPipeline",
     "DependencyTree",

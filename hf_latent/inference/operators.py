@@ -41,6 +41,11 @@ def reference_only() -> Iterator[None]:
         _wanted.reference = before
 
 
+def is_reference_wanted() -> bool:
+    """Whether this thread is within `reference_only()`."""
+    return getattr(_wanted, "reference", False)
+
+
 def by_way_of_the_cpu(operator: Callable[..., Any]) -> Callable[..., Any]:
     """The operator for tensors on a device that has no kernels: their numbers come to the CPU, and the results go back."""
 
@@ -118,7 +123,7 @@ class Operators:
     # --- what they do ---
 
     def _algorithms(self) -> Algorithms:
-        return self.reference if self.cpu is None or getattr(_wanted, "reference", False) else self.cpu
+        return self.reference if self.cpu is None or is_reference_wanted() else self.cpu
 
     def _ready(
         self, structure: Any, scores: Tensor, lengths: Tensor | None, name: str = "scores"

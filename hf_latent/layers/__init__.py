@@ -2,6 +2,7 @@
 
 from hf_latent.layers.arc_scorers import ARC_SCORERS, BiaffineArcScorer, MLPArcScorer
 from hf_latent.layers.attention_pooling import AttentionPooling
+from hf_latent.layers.conditional_random_field import ConditionalRandomField, TagConstraints
 from hf_latent.layers.decomposable_attention import DecomposableAttention
 from hf_latent.layers.head_averaging import HeadAveraging
 from hf_latent.layers.kind_embedding import KindEmbedding
@@ -10,6 +11,7 @@ from hf_latent.layers.latent_tree import LatentTree, LatentTreeLayer
 from hf_latent.layers.relation_scorers import BiaffineRelationScorer
 from hf_latent.layers.relative_arc_scorers import CounterArcScorer, Counters, RelativeArcScorer
 from hf_latent.layers.scalar_mix import ScalarMix
+from hf_latent.layers.span_scheme import SpanScheme
 from hf_latent.layers.word_pooling import pool_words
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "AttentionPooling",
     "BiaffineArcScorer",
     "BiaffineRelationScorer",
+    "ConditionalRandomField",
     "CounterArcScorer",
     "Counters",
     "DecomposableAttention",
@@ -28,5 +31,7 @@ __all__ = [
     "MLPArcScorer",
     "RelativeArcScorer",
     "ScalarMix",
+    "SpanScheme",
+    "TagConstraints",
     "pool_words",
 ]

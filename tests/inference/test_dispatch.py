@@ -11,7 +11,7 @@ DECLARED = {
     "non-projective trees": (DependencyTree(projective=False), (4, 5, 6)),
     "trees with a single root": (DependencyTree(single_root=True), (4, 5, 6)),
     "non-projective trees with a single root": (DependencyTree(projective=False, single_root=True), (4, 5, 6)),
-    "chains, which have a reference alone": (LinearChain(3), (4, 4, 3, 3)),
+    "chains": (LinearChain(3), (4, 4, 3, 3)),
 }
 
 

@@ -201,6 +201,14 @@ def replaced(x: Any, this: float, by: float) -> Any:
     """x, but `by` in the lanes where it is `this`; not for dual numbers."""
 
 
+def value(x: Any) -> Any:
+    """x without its derivative."""
+
+
+def scaled(x: Any, factor: Any) -> Any:
+    """x times a `factor` that has no derivative."""
+
+
 def forbidden_below(x: Any, limit: Any) -> Any:
     """x, but -inf in the lanes where it is below the `limit`; not for dual numbers."""
 
@@ -319,6 +327,18 @@ def _(x):  # type: ignore[no-untyped-def]
 @overload(replaced)
 def _(x, this, by):  # type: ignore[no-untyped-def]
     return lambda x, this, by: _replaced(x, _constant(this), _constant(by))
+
+
+@overload(value)
+def _(x):  # type: ignore[no-untyped-def]
+    return (lambda x: x[0]) if _is_dual(x) else (lambda x: x)
+
+
+@overload(scaled)
+def _(x, factor):  # type: ignore[no-untyped-def]
+    if _is_dual(x):
+        return lambda x, factor: (_multiply(x[0], factor), _multiply(x[1], factor))
+    return lambda x, factor: _multiply(x, factor)
 
 
 @overload(forbidden_below)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from hf_latent.inference.checks import check_count, check_floating, describe
 from hf_latent.structures.declared import DeclaredStructure, declare
+from hf_latent.structures.linear_chain.cpu.pairs import ChainKernels
 from hf_latent.structures.linear_chain.reference import ChainReference
 
 LARGEST_ENUMERATION = 300_000
 
 
-@declare("chain", reference=ChainReference())
+@declare("chain", reference=ChainReference(), cpu=ChainKernels())
 @dataclass(frozen=True)
 class LinearChain(DeclaredStructure):
     """All sequences of tags over the words of a sentence, as the pairs of tags that neighbours have.
@@ -25,7 +26,7 @@ class LinearChain(DeclaredStructure):
     Attributes:
         tags: how many tags there are.
 
-    Every operation costs O(n · tags²) a sentence in n steps, but sampling, which costs n times as much.
+    Every operation costs O(n · tags²) a sentence in n steps; `sparsemap` some such argmaxes, `top_k` k times as much at most.
     """
 
     tags: int

@@ -1,0 +1,124 @@
+"""Chains with scores of tags and of pairs of them, by the readable recursions: in float64, on any device.
+
+`emissions (batch, n, tags)` and `transitions (tags, tags)` or `(batch, n - 1, tags, tags)` are checked, with -inf for what is
+forbidden; each row of `lengths (batch,)` words has a sequence that is allowed.
+"""
+
+import torch
+from torch import Tensor
+
+from hf_latent.inference.derivatives import differentiably
+from hf_latent.inference.normalize import FORBIDDEN
+from hf_latent.inference.random import uniforms
+
+
+def forward(emissions: Tensor, transitions: Tensor, lengths: Tensor, best: bool = False) -> list[Tensor]:
+    """For each word, the log-sum (or the maximum) over all beginnings that end in each tag, `(batch, tags)`.
+
+    Beyond a sentence, those of its last word.
+    """
+    nodes, pairs = (scores.double().masked_fill(scores.isneginf(), FORBIDDEN) for scores in (emissions, transitions))
+    totals = [nodes[:, 0]] if nodes.shape[1] else []
+    for word in range(1, nodes.shape[1]):
+        extended = totals[-1][:, :, None] + (pairs[:, word - 1] if pairs.dim() == 4 else pairs)
+        now = (extended.amax(1) if best else extended.logsumexp(1)) + nodes[:, word]
+        totals.append(now.clamp(min=FORBIDDEN).where((word < lengths)[:, None], totals[-1]))
+    return totals
+
+
+def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
+    """log Z, `(batch,)`; differentiable twice."""
+    totals = forward(emissions, transitions, lengths)
+    if not totals:
+        return emissions.double().sum((1, 2))
+    return totals[-1].logsumexp(1).where(lengths > 0, 0.0)
+
+
+def expectations(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of the weighted sum of log Z, in the shapes of `emissions` and `transitions`."""
+    nodes, pairs = _split(differentiably(lambda: _gradient(emissions, transitions, lengths, weights)[0]), emissions)
+    return nodes.clone(), pairs.view(transitions.shape).clone()
+
+
+def expectations_derivative(
+    emissions: Tensor,
+    transitions: Tensor,
+    lengths: Tensor,
+    weights: Tensor,
+    node_direction: Tensor,
+    pair_direction: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Its derivative when the scores move along the directions, and that of each row's log Z."""
+    outside = torch.arange(emissions.shape[1], device=lengths.device) >= lengths[:, None]
+    along = node_direction.double().masked_fill(outside[:, :, None] | emissions.isneginf(), 0.0)
+    pairs_along = pair_direction.double().masked_fill(transitions.isneginf(), 0.0)
+    if pairs_along.dim() == 4:
+        pairs_along = pairs_along.masked_fill(outside[:, 1:, None, None], 0.0)
+    direction = torch.cat([along.flatten(), pairs_along.flatten()])
+
+    def work() -> Tensor:
+        first, leaf, mass = _gradient(emissions, transitions, lengths, weights)
+        return torch.cat(
+            torch.autograd.grad((first * direction).sum(), (leaf, mass), materialize_grads=True, allow_unused=True)
+        )
+
+    moved = differentiably(work)
+    nodes, pairs = _split(moved[: len(moved) - len(weights)], emissions)
+    return nodes.clone(), pairs.view(transitions.shape).clone(), moved[len(moved) - len(weights) :].clone()
+
+
+def _gradient(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient in one piece, and what it depends on: all scores in one piece, and the weights."""
+    leaf = torch.cat([emissions.double().flatten(), transitions.double().flatten()]).detach().requires_grad_()
+    mass = weights.double().detach().clone().requires_grad_()
+    nodes, pairs = _split(leaf, emissions)
+    total = (log_partition(nodes, pairs.view(transitions.shape), lengths) * mass).sum()
+    (found,) = torch.autograd.grad(total, leaf, create_graph=True, materialize_grads=True, allow_unused=True)
+    return found, leaf, mass
+
+
+def _split(joined: Tensor, emissions: Tensor) -> tuple[Tensor, Tensor]:
+    return joined[: emissions.numel()].view(emissions.shape), joined[emissions.numel() :]
+
+
+def best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The tags of a best sequence, `(batch, n)`, -1 beyond; and which rows have one, `(batch,)`."""
+    totals = forward(emissions, transitions, lengths, best=True)
+    if not totals:
+        return lengths.new_empty(len(lengths), 0), torch.ones_like(lengths, dtype=torch.bool)
+    found = _traced(totals, transitions, lengths, lambda scores, _: scores.argmax(1))
+    return found, (totals[-1].amax(1) > FORBIDDEN / 2) | (lengths == 0)
+
+
+def sample_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
+    """Drawn tags, `(samples, batch, n)`, -1 beyond, going back from the last word."""
+    samples, batch = seeds.shape
+    rows = torch.arange(batch, device=seeds.device).repeat(samples)
+    totals = [total[rows] for total in forward(emissions, transitions, lengths)]
+    random = uniforms(seeds.flatten(), emissions.shape[1])
+
+    def draw(scores: Tensor, word: int) -> Tensor:
+        steps = scores.softmax(1).cumsum(1)
+        drawn = torch.searchsorted(steps, random[:, word, None] * steps[:, -1:], right=True)[:, 0]
+        last = (scores > FORBIDDEN / 2).int().cumsum(1).argmax(1)  # where rounding carried it past the end
+        return torch.minimum(drawn, last)
+
+    pairs = transitions[rows] if transitions.dim() == 4 else transitions
+    if not totals:
+        return seeds.new_empty(samples, batch, 0)
+    return _traced(totals, pairs, lengths[rows], draw).view(samples, batch, -1)
+
+
+def _traced(totals: list[Tensor], transitions: Tensor, lengths: Tensor, choose) -> Tensor:  # type: ignore[no-untyped-def]
+    """The tags that `choose(scores, word)` picks, from the last word to the first."""
+    pairs = transitions.double().masked_fill(transitions.isneginf(), FORBIDDEN)
+    found = [lengths]
+    for word in range(len(totals) - 1, -1, -1):
+        scores = totals[word]
+        if word < len(totals) - 1:
+            step = pairs[:, word] if pairs.dim() == 4 else pairs.expand(len(lengths), *pairs.shape)
+            following = step.gather(2, found[0].view(-1, 1, 1).expand(-1, step.shape[1], 1))[:, :, 0]
+            scores = scores + following.where((word < lengths - 1)[:, None], 0.0)
+        found.insert(0, choose(scores, word))
+    words = torch.arange(len(totals), device=lengths.device)
+    return torch.stack(found[:-1], 1).masked_fill(words >= lengths[:, None], -1)
