@@ -66,14 +66,7 @@ def encode_words(
     if relations is not None:
         features["relations"] = _relations_of_batch(relations, examples, word_ids, are_pairs)
     if labels is not None:
-        labels = _check_count("labels", labels, examples)
-        of_words = any(_are_of_words(own) for own in labels)
-        if of_words and are_pairs:
-            raise ValueError("`labels` of words are for sentences, not for pairs of them: pass one label for each pair.")
-        features["labels"] = [
-            _token_labels(own, example[0], found[0], row) if of_words else IGNORED if own is None else own
-            for row, (own, example, found) in enumerate(zip(labels, examples, word_ids, strict=True))
-        ]
+        features["labels"] = _labels_of_batch(labels, examples, word_ids, are_pairs)
     return features
 
 
@@ -142,6 +135,18 @@ def _relations(relations: Sequence | None, words: Sequence[str], word_ids: list[
                 "Number them with `model.config.label2id`."
             )
     return [int(own[word]) for word in _kept(word_ids)]
+
+
+def _labels_of_batch(labels: Any, examples: list, word_ids: list[list[list[int]]], are_pairs: bool) -> list:
+    """Of words, at their first tokens; of whole examples, as they are."""
+    labels = _check_count("labels", labels, examples)
+    of_words = any(_are_of_words(own) for own in labels)
+    if of_words and are_pairs:
+        raise ValueError("`labels` of words are for sentences, not for pairs of them: pass one label for each pair.")
+    return [
+        _token_labels(own, example[0], found[0], row) if of_words else IGNORED if own is None else own
+        for row, (own, example, found) in enumerate(zip(labels, examples, word_ids, strict=True))
+    ]
 
 
 def _token_labels(labels: Any, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:

@@ -171,24 +171,14 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             choose: False to score the arcs and choose none, for whoever decodes by himself: `arcs` are None, and
                 `last_hidden_state` has the words, `(batch, n, size)`, as they were scored.
         """
-        by_kind = self.parser_embeddings is not None or self.decoder_embeddings is not None
-        if by_kind and input_ids is None:
-            raise ValueError("The model sees kinds of tokens, and needs `input_ids` to tell them; `inputs_embeds` will not do.")
-        encoded = self._encode(
-            attention_mask,
-            input_ids=input_ids if self.parser_embeddings is None else None,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds if self.parser_embeddings is None else self.parser_embeddings(input_ids),
-            **kwargs,
+        encoded, tokens = self._encode(
+            input_ids, inputs_embeds, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids, **kwargs
         )
         if word_ids is None:
             word_ids = self.find_words(input_ids, attention_mask)
             if heads is not None:
                 check_heads(word_ids, heads)
-        words, decoder_words, num_words = self._words(
-            vectors_of_tokens(self.layer_mix, encoded), input_ids, inputs_embeds, word_ids
-        )
+        words, decoder_words, num_words = self._words(tokens, input_ids, inputs_embeds, word_ids)
         if choose:
             # With gold heads alone, the scores learn, and the choice does not.
             estimate = heads is None or task_loss is not None
@@ -197,9 +187,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             tree, decoder_words = self._score(words, num_words)
         if torch.is_grad_enabled():
             decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
-        # Where layers are mixed, the encoder returns them in any case.
-        wants_layers = kwargs.get("output_hidden_states")
-        wants_layers = self.config.output_hidden_states if wants_layers is None else wants_layers
         loss = heads_loss = None
         if heads is not None:
             heads_loss = self._heads_loss(tree, num_words, heads)
@@ -213,23 +200,38 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             latent_loss=None if tree is None else tree.loss,
             heads=self._best_heads(tree, num_words) if predict_heads and not self.training else None,
             heads_loss=heads_loss,
-            hidden_states=encoded.hidden_states if wants_layers else None,
+            hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
 
-    def _encode(self, attention_mask: Tensor | None, **inputs: Any) -> BaseModelOutput:
+    def _encode(
+        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None, **options: Any
+    ) -> tuple[BaseModelOutput, Tensor]:
+        """What the encoder returns, and of that the vectors of the tokens, `(batch, tokens, size)`.
+
+        Raises:
+            ValueError: no `input_ids`, where the model sees kinds of tokens.
+        """
+        by_kind = self.parser_embeddings is not None or self.decoder_embeddings is not None
+        if by_kind and input_ids is None:
+            raise ValueError("The model sees kinds of tokens, and needs `input_ids` to tell them; `inputs_embeds` will not do.")
+        if self.parser_embeddings is not None:
+            input_ids, inputs_embeds = None, self.parser_embeddings(input_ids)
         for name in ("output_hidden_states", "output_attentions"):
-            if inputs.get(name) is None and getattr(self.config, name):
-                inputs[name] = True
+            if options.get(name) is None and getattr(self.config, name):
+                options[name] = True
+        wants_layers = options.get("output_hidden_states")
         if self.layer_mix is not None:
-            inputs["output_hidden_states"] = True
-        encoded = encoders.encode(self.encoder, attention_mask, **inputs)
+            options["output_hidden_states"] = True
+        encoded = encoders.encode(self.encoder, attention_mask, input_ids=input_ids, inputs_embeds=inputs_embeds, **options)
         if encoded.attentions == () and is_eager():
             logger.warning_once(
                 f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
                 'return. Load it with `attn_implementation="eager"`.'
             )
-        return encoded
+        tokens = vectors_of_tokens(self.layer_mix, encoded)
+        layers = encoded.hidden_states if wants_layers or self.layer_mix is None else None
+        return BaseModelOutput(encoded.last_hidden_state, hidden_states=layers, attentions=encoded.attentions), tokens
 
     def _words(
         self, tokens: Tensor, input_ids: Tensor | None, inputs_embeds: Tensor | None, word_ids: Tensor
