@@ -146,7 +146,7 @@ def test_data_that_cannot_be_learned_from(run, treebank):
     with pytest.raises(SystemExit, match=r"The validation data has the label 'X', which the training data \(ADJ, ADV"):
         run("token_classification", *given)
     (treebank / "dev.conllu").write_text("film\n")
-    with pytest.raises(ValueError, match=r"dev.conllu, line 1: expected word 1 in ten columns"):
+    with pytest.raises(ValueError, match=r"dev.conllu, sentence 1, line 1: expected word 1 in ten columns"):
         run("token_classification", *given)
     (treebank / "dev.conllu").unlink()
     with pytest.raises(FileNotFoundError, match="No CoNLL-U file"):

@@ -17,6 +17,7 @@ from hf_latent import (
     BiLstmConfig,
     BiLstmModel,
     LatentTreeConfig,
+    LatentTreeForDependencyParsing,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
@@ -87,13 +88,15 @@ def inputs_of(model_class, tokenizer, heads: bool, labels: bool) -> dict[str, to
     if labels and model_class is LatentTreeForTokenClassification:
         special = torch.isin(inputs["input_ids"], torch.tensor(tokenizer.all_special_ids))
         inputs["labels"] = torch.ones_like(inputs["input_ids"]).masked_fill(special, -100)
-    elif labels:
+    elif labels and model_class is not LatentTreeForDependencyParsing:
         inputs["labels"] = torch.tensor([0, 1, 1, 0])
     if heads:
         # That of the last word is known.
         last = torch.tensor([len(text.split()) - 1 for text in TEXTS])
         last = torch.stack([last, last.flip(0)], dim=1) if pairs else last
         inputs["heads"] = torch.full((*last.shape, 9), -100).scatter(-1, last[..., None], 0)
+        if labels and model_class is LatentTreeForDependencyParsing:
+            inputs["relations"] = inputs["heads"]  # of the words that have a head, all are the first
     return inputs
 
 
@@ -101,6 +104,8 @@ def inputs_of(model_class, tokenizer, heads: bool, labels: bool) -> dict[str, to
 @pytest.mark.parametrize("estimator", [None, "spigot", "marginals", "score_function"])
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_of_replicas_gather(model_class, estimator, training):
+    if estimator is None and model_class is LatentTreeForDependencyParsing:
+        pytest.skip("a parser has a tree")
     encoder, tokenizer = bilstm()
     options = {"estimator": estimator} if model_class is LatentTreeModel else {"estimator": estimator, "num_labels": 2}
     model = model_class.from_encoder(encoder, tokenizer, **options).train(training)
@@ -203,7 +208,9 @@ BATCHES = {
     "heads": lambda inputs: {name: value for name, value in inputs.items() if name != "labels"},
     "both": lambda inputs: inputs,
     "no head known": lambda inputs: {**inputs, "heads": torch.full_like(inputs["heads"], -100)},
-    "no label known": lambda inputs: {**inputs, "labels": torch.full_like(inputs["labels"], -100)},
+    "no label known": lambda inputs: {
+        name: torch.full_like(value, -100) if name in ("labels", "relations") else value for name, value in inputs.items()
+    },
     "no words": without_words,
     "no words, labels": lambda inputs: {name: value for name, value in without_words(inputs).items() if name != "heads"},
 }
@@ -216,8 +223,8 @@ def test_every_parameter_gets_a_gradient(model_class, batch, decoder_input, tiny
     inputs = BATCHES[batch](inputs_of(model_class, wordpiece, heads=True, labels=True))
     if model_class is LatentTreeModel:
         inputs.pop("labels", None)
-        if "heads" not in inputs:
-            pytest.skip("has no loss of its own")
+    if model_class in (LatentTreeModel, LatentTreeForDependencyParsing) and "heads" not in inputs:
+        pytest.skip("has no loss without them")
     for estimator in ("spigot_ce", "marginals", "ste_identity"):
         options = {"estimator": estimator, "decoder_input": decoder_input}
         model = model_class.from_encoder(tiny_bert, wordpiece, **options).train()
