@@ -30,6 +30,7 @@ from hf_latent.files import write_file
 
 sys.path.append(str(Path(__file__).parents[1]))
 from resumable_runs import name_of, run_all, unpack
+from tables import markdown, mean_and_error
 
 Labelled = tuple[str, dict[str, Any]]  # the row of a table that a run belongs to, and the run
 KINDS = ("projective", "non-projective")
@@ -96,22 +97,17 @@ def stored_ones(runs: list[Labelled], folder: Path) -> tuple[list[Labelled], lis
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Answers and edges in percent, the mean over runs ± its standard error, and how many runs found the trees."""
     names = list(next(iter(rows.values()))[0]["tests"])
-    lines = [["", "found", *names, "seconds"], [":--"] + ["--:"] * (len(names) + 2)]
+    lines = []
     for label, results in rows.items():
         cells = []
         for name in names:
-            answers = figure([one["tests"][name]["answers"] for one in results])
-            edges = [one["tests"][name]["edges"] for one in results if "edges" in one["tests"][name]]
-            cells.append(f"{answers} / {figure(edges)}" if edges else answers)
+            answers = mean_and_error([100 * one["tests"][name]["answers"] for one in results])
+            edges = [100 * one["tests"][name]["edges"] for one in results if "edges" in one["tests"][name]]
+            cells.append(f"{answers} / {mean_and_error(edges)}" if edges else answers)
         found = [one["tests"]["validation"].get("edges", 0.0) >= FOUND for one in results]
         seconds = f"{statistics.mean(one['seconds'] for one in results):.0f}"
         lines.append([label, f"{sum(found)}/{len(found)}", *cells, seconds])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def figure(values: list[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
+    return markdown(["found", *names, "seconds"], lines)
 
 
 def main_table(arguments: argparse.Namespace) -> None:
@@ -181,15 +177,14 @@ def compare_gradients(arguments: argparse.Namespace) -> None:
     ]
     folder = arguments.output_dir / "runs"
     results = run_all(partial(gradients, TASKS[arguments.task]), runs, folder, arguments.jobs)
-    head = ["", *(f"{kind}, {100 * share:g} %" for kind in arguments.kinds for share in LOOKS)]
-    lines = [head, [":--"] + ["--:"] * (len(head) - 1)]
+    lines = []
     for name in estimators:
         cells = []
         for kind in arguments.kinds:
             own = [result["cosines"] for run, result in zip(runs, results, strict=True) if run["kind"] == kind]
             cells += [f"{statistics.mean(one[str(look)][name] for one in own):.2f}" for look in looks]
         lines.append([name, *cells])
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    text = markdown([f"{kind}, {100 * share:g} %" for kind in arguments.kinds for share in LOOKS], lines)
     write_file(arguments.output_dir / "gradients.md", text)
     print(text)
 

@@ -9,15 +9,14 @@ run is kept in a file of its own, so that a command that was stopped goes on whe
 """
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))
 from resumable_runs import Run, pack, run_all, unpack
+from tables import markdown, mean_and_error
 from train import train
 
 from hf_latent.files import write_file
@@ -57,6 +56,13 @@ def make(arguments: argparse.Namespace, runs: list[Run]) -> list[Run]:
     return run_all(partial(train, arguments.encoder, str(arguments.data)), runs, arguments.output_dir / "runs", arguments.jobs)
 
 
+def of_each_seed(arguments: argparse.Namespace, size: str, rows: list[dict[str, Any]]) -> list[list[Run]]:
+    """For each row, which has the arguments of its runs, the results of all seeds."""
+    found = make(arguments, [run_of(arguments, seed, size, **row) for row in rows for seed in arguments.seeds])
+    count = len(arguments.seeds)
+    return [found[first : first + count] for first in range(0, len(found), count)]
+
+
 def estimators(arguments: argparse.Namespace) -> str:
     """Each estimator at its best learning rate, which the first seed's validation accuracy chooses."""
     texts = []
@@ -67,45 +73,37 @@ def estimators(arguments: argparse.Namespace) -> str:
         for (row, rate), result in zip(tried, results, strict=True):
             by_row.setdefault(row, {})[rate] = result["accuracy"]["validation"]
         best = {row: max(own, key=lambda rate: own[rate]) for row, own in by_row.items()}
-        runs = [run_of(arguments, seed, size, best[row], row=row) for row in best for seed in arguments.seeds]
-        found = make(arguments, runs)
-        each = [found[first : first + len(arguments.seeds)] for first in range(0, len(found), len(arguments.seeds))]
-        chosen: dict[str, Callable[[int], str]] = {"learning rate": lambda place, best=best: f"{list(best.values())[place]:g}"}
-        texts.append(f"{size}: {SIZES[size]}\n\n{table(list(best), each, chosen)}")
+        each = of_each_seed(arguments, size, [{"row": row, "learning_rate": rate} for row, rate in best.items()])
+        text = table(list(best), each, {"learning rate": [f"{rate:g}" for rate in best.values()]})
+        texts.append(f"{size}: {SIZES[size]}\n\n{text}")
     return "\n".join(texts)
 
 
 def matters(arguments: argparse.Namespace) -> str:
     """What makes a tree matter, one thing after another, on all training sentences."""
     names = [name for name in VARIANTS if not arguments.variants or name in arguments.variants]
-    runs = [run_of(arguments, seed, "all", 1e-3, **VARIANTS[name]) for name in names for seed in arguments.seeds]
-    found = make(arguments, runs)
-    each = [found[first : first + len(arguments.seeds)] for first in range(0, len(found), len(arguments.seeds))]
-    return table(names, each, {})
+    return table(names, of_each_seed(arguments, "all", [{"learning_rate": 1e-3, **VARIANTS[name]} for name in names]), {})
 
 
-def table(names: list[str], each: list[list[Run]], more: dict[str, Callable[[int], str]]) -> str:
-    """Of each row's runs, accuracies, and what their trees are like and worth."""
+def table(names: list[str], each: list[list[Run]], more: dict[str, list[str]]) -> str:
+    """Of each row's runs, `more` that is known of the row, accuracies, and what their trees are like and worth."""
     accuracies = list(each[0][0]["accuracy"])
     kinds = ("random", "flat", "shuffled")
     shapes = ("depth", "flat", "arc_length")
-    head = ["", *more, *accuracies, *(f"with {kind} trees" for kind in kinds), *shapes, "agreement of seeds"]
-    lines = [head, [":--"] + ["--:"] * (len(head) - 1)]
+    head = [*more, *accuracies, *(f"with {kind} trees" for kind in kinds), *shapes, "agreement of seeds"]
+    lines = []
     for place, (name, results) in enumerate(zip(names, each, strict=True)):
-        line = [name, *(own(place) for own in more.values())]
-        line += [figure([100 * one["accuracy"][part] for one in results]) for part in accuracies]
+        line = [name, *(own[place] for own in more.values())]
+        line += [mean_and_error([100 * one["accuracy"][part] for one in results]) for part in accuracies]
         if "trees" in results[0]:
-            line += [figure([100 * one["trees"][kind] for one in results]) for kind in kinds]
-            line += [figure([(100 if shape == "flat" else 1) * one["shape"][shape] for one in results]) for shape in shapes]
+            line += [mean_and_error([100 * one["trees"][kind] for one in results]) for kind in kinds]
+            line += [
+                mean_and_error([(100 if shape == "flat" else 1) * one["shape"][shape] for one in results]) for shape in shapes
+            ]
             trees = [[Tree(("",) * len(heads), tuple(heads)) for heads in one["heads"]] for one in results]
             line.append(f"{100 * tree_agreement(trees):.1f}" if len(trees) > 1 else "")
-        lines.append(line + [""] * (len(head) - len(line)))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def figure(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
+        lines.append(line + [""] * (len(head) + 1 - len(line)))
+    return markdown(head, lines)
 
 
 COMMANDS = {"estimators": estimators, "matters": matters}

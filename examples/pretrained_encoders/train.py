@@ -13,7 +13,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hf_latent import LatentTreeForPairClassification, LatentTreeForSequenceClassification, parse
 from hf_latent.diagnostics import reliance
-from hf_latent.training import ScheduleCallback, linear, parameter_groups
+from hf_latent.training import ScheduleCallback, encoder_parameter_groups, linear
 from hf_latent.trees import tree_statistics
 
 MODELS = {"sst2": LatentTreeForSequenceClassification, "sick": LatentTreeForPairClassification}
@@ -41,7 +41,7 @@ def train(encoder_folder: str, folder: str, /, **run: Any) -> dict[str, Any]:
     texts = read(run["task"], Path(folder))
     examples = texts["train"] if run["examples"] is None else texts["train"].some(run["examples"], seed=run["seed"])
     model = new_model(run, encoder_folder, tokenizer)
-    groups = parameter_groups(model, run["learning_rate"], {"latent_tree.encoder": run["encoder_rate"]}, weight_decay=0.01)
+    groups = encoder_parameter_groups(model, run["learning_rate"], run["encoder_rate"], weight_decay=0.01)
     arguments = TrainingArguments(
         output_dir="unused",
         num_train_epochs=run["epochs"],

@@ -28,7 +28,8 @@ import figures
 from clusters import PROTOCOLS, PULLED_BACK, first_weights, make_data
 from resumable_runs import pack, unpack
 from rows import CLUSTERS, FEW, LEARNING_RATES, ROWS, STARTS, Row, Setting
-from study import Cell, Starts, Study, best, markdown, median, span, support
+from study import Cell, Starts, Study, best, median, span, support
+from tables import markdown
 from training import STEPS, Adam, Models
 
 from hf_latent.files import write_file

@@ -112,8 +112,3 @@ def support(values: list[float], paper: float) -> str:
     """In how many of all ways to take four of the starts the median is near the paper's."""
     medians = [statistics.median(few) for few in combinations(values, min(FEW, len(values)))]
     return f"{100 * sum(abs(one - paper) <= NEAR for one in medians) / len(medians):.0f} %"
-
-
-def markdown(head: list[str], lines: list[list[str]]) -> str:
-    rows = [["", *head], [":--"] + ["--:"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
