@@ -141,6 +141,7 @@ def main() -> None:
     trainer.add_callback(ModelCardCallback(trainer, data["validation"]["text"][0], dataset=data_arguments.dataset_name))
     trained = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()
+    arguments.train_sampling_strategy = "sequential"  # evaluation follows it, and sentences are shown beside their tags
     prediction = trainer.predict(encoded["validation"])
     found, known = prediction.predictions.argmax(-1), prediction.label_ids != IGNORED
     f1 = f1_score(prediction.label_ids[known], found[known], labels=range(len(names)), average=None, zero_division=0)

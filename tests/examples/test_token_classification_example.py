@@ -61,13 +61,14 @@ def example(monkeypatch):
     return token_classification
 
 
-@pytest.mark.parametrize("estimator", ["none", "spigot_eg"])
-def test_tags_are_learned_with_word_vectors(run, treebank, capsys, estimator):
+@pytest.mark.parametrize(("estimator", "sampling"), [("none", "group_by_length"), ("spigot_eg", "random")])
+def test_tags_are_learned_with_word_vectors(run, treebank, capsys, estimator, sampling):
     vectors = treebank / "vectors.txt"
     vectors.write_text(vectors.read_text() + "film. 1 0 1 0 1 0 1 0\nunwatchable 0 1 0 1 0 1 0 1\nvery 1 1 0 0 1 1 0 0\n")
     run(
         "token_classification",
         *arguments(treebank, word_vectors=vectors, estimator=estimator, test_file=treebank / "dev.conllu"),
+        *("--train_sampling_strategy", sampling),
     )
     results = json.loads((treebank / "out" / "results.json").read_text())
     assert results["validation_accuracy"] == results["test_accuracy"] == 1
