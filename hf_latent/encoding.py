@@ -1,6 +1,6 @@
 """Sentences whose words are given, as a latent-tree model takes them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -32,8 +32,8 @@ def encode_words(
             stays as it is. None in place of those of a sentence that has none.
         max_length: longer sentences are cut, in tokens. Words that are cut off are gone, with their heads and labels, and the
             heads of words that hung from them are unknown. By default nothing is cut.
-        relations: of each word to its head, the number of a relation (`model.config.label2id` has those of their names), -100
-            where unknown; None in place of those of a sentence of which none is known. Not of pairs.
+        relations: of each word to its head, the number of a relation (its place in `config.relations`; of a parser, that in
+            `config.label2id`), -100 where unknown; None in place of those of a sentence of which none is known.
 
     Raises:
         TypeError: words that are not strings.
@@ -59,12 +59,12 @@ def encode_words(
         encoded = _tokenize(tokenizer, examples, truncation=True, max_length=max_length)
     word_ids = [_word_ids(encoded, row, example) for row, example in enumerate(examples)]
     features: dict[str, list] = {**encoded, "word_ids": [[_from_0(own) for own in found] for found in word_ids]}
-    if heads is not None:
-        features["heads"] = _heads_of_batch(heads, examples, word_ids, are_pairs)
+    for name, given, read in (("heads", heads, _heads), ("relations", relations, _relations)):
+        if given is not None:
+            features[name] = _of_words(name, given, read, examples, word_ids, are_pairs)
     if not are_pairs:
-        features |= {name: [own for (own,) in features[name]] for name in ("word_ids", "heads") if name in features}
-    if relations is not None:
-        features["relations"] = _relations_of_batch(relations, examples, word_ids, are_pairs)
+        of_sentences = [name for name in ("word_ids", "heads", "relations") if name in features]
+        features |= {name: [own for (own,) in features[name]] for name in of_sentences}
     if labels is not None:
         features["labels"] = _labels_of_batch(labels, examples, word_ids, are_pairs)
     return features
@@ -92,14 +92,16 @@ def _from_0(word_ids: list[int]) -> list[int]:
     return [word if word == IN_NO_WORD else word - first for word in word_ids]
 
 
-def _heads_of_batch(heads: Sequence, examples: list, word_ids: list[list[list[int]]], are_pairs: bool) -> list:
-    """For each example, those of each of its sentences."""
-    heads = _check_count("heads", heads, examples)
+def _of_words(
+    name: str, values: Sequence, read: Callable, examples: list, word_ids: list[list[list[int]]], are_pairs: bool
+) -> list:
+    """Heads or relations, as `read` finds those of a sentence: for each example, those of each of its sentences."""
+    values = _check_count(name, values, examples)
     found = []
     for row, (example, own_word_ids) in enumerate(zip(examples, word_ids, strict=True)):
-        given = [heads[row]] if not are_pairs else [None, None] if heads[row] is None else heads[row]
-        given = _check_count(f"heads[{row}]", given, example)
-        found.append([_heads(*own, row) for own in zip(given, example, own_word_ids, strict=True)])
+        given = [values[row]] if not are_pairs else [None, None] if values[row] is None else values[row]
+        given = _check_count(f"{name}[{row}]", given, example)
+        found.append([read(*own, row) for own in zip(given, example, own_word_ids, strict=True)])
     return found
 
 
@@ -118,13 +120,6 @@ def _heads(heads: Sequence | None, words: Sequence[str], word_ids: list[int], ro
     ]
 
 
-def _relations_of_batch(relations: Sequence, examples: list, word_ids: list[list[list[int]]], are_pairs: bool) -> list:
-    if are_pairs:
-        raise ValueError("`relations` are for sentences, not for pairs of them, which no model of ours labels.")
-    rows = zip(_check_count("relations", relations, examples), examples, word_ids, strict=True)
-    return [_relations(own, words, found, row) for row, (own, (words,), (found,)) in enumerate(rows)]
-
-
 def _relations(relations: Sequence | None, words: Sequence[str], word_ids: list[int], row: int) -> list[int]:
     """The relations of the words that were not cut off."""
     own = _one_a_word("relations", relations, words, row)
@@ -132,7 +127,7 @@ def _relations(relations: Sequence | None, words: Sequence[str], word_ids: list[
         if not isinstance(relation, Integral) or not (relation == IGNORED or int(relation) >= 0):
             raise ValueError(
                 f"`relations` must be numbers from 0, or {IGNORED}, but in sentence {row} that of word {word} is {relation!r}. "
-                "Number them with `model.config.label2id`."
+                "Number them as the model does: a parser by `config.label2id`, others by `config.relations.index`."
             )
     return [int(own[word]) for word in _kept(word_ids)]
 

@@ -8,6 +8,7 @@ from hf_latent.layers.head_averaging import HeadAveraging
 from hf_latent.layers.kind_embedding import KindEmbedding
 from hf_latent.layers.latent_layer import LatentLayer
 from hf_latent.layers.latent_tree import LatentTree, LatentTreeLayer
+from hf_latent.layers.relation_averaging import RelationAveraging
 from hf_latent.layers.relation_scorers import BiaffineRelationScorer
 from hf_latent.layers.relative_arc_scorers import CounterArcScorer, Counters, RelativeArcScorer
 from hf_latent.layers.scalar_mix import ScalarMix
@@ -29,6 +30,7 @@ __all__ = [
     "LatentTree",
     "LatentTreeLayer",
     "MLPArcScorer",
+    "RelationAveraging",
     "RelativeArcScorer",
     "ScalarMix",
     "SpanScheme",

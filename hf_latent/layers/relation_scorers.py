@@ -13,9 +13,9 @@ class BiaffineRelationScorer(nn.Module):
     """score(i, r) = d_iᵀ U_r h_j + u_rᵀ d_i + v_rᵀ h_j + b_r for the head j of word i, with d and h two ReLU projections of the
     words (Dozat and Manning 2017).
 
-    `words (batch, n, hidden_size)`, `heads (batch, n)` -> `(batch, n, num_relations)`. Heads are 0 for ROOT, which has a
-    learned vector, and j for the j-th word; what a negative one gets means nothing. Time O(n · num_relations · relation_size²),
-    memory O(n · relation_size).
+    `words (..., n, hidden_size)`, `heads (..., n)` -> `(..., n, num_relations)`. Heads are 0 for ROOT, which has a learned
+    vector, and j for the j-th word; what a negative one gets means nothing. In their place arcs may be given, floats `(..., n,
+    n + 1)`: h is then the average of a word's heads. Time O(n · num_relations · relation_size²), memory O(n · relation_size).
     """
 
     def __init__(self, hidden_size: int, num_relations: int, relation_size: int = 100, dropout: float = 0.0) -> None:
@@ -35,7 +35,11 @@ class BiaffineRelationScorer(nn.Module):
 
     def forward(self, words: Tensor, heads: Tensor) -> Tensor:
         dependents, candidates = self.dependent(words), self.head(with_root(words, self.root))
-        own = candidates.gather(1, heads.clamp(min=0)[..., None].expand(-1, -1, candidates.shape[-1]))
+        if heads.is_floating_point():
+            own = heads @ candidates
+        else:
+            places = heads.clamp(min=0)[..., None].expand(*heads.shape, candidates.shape[-1])
+            own = candidates.gather(-2, places)
         size = self.bilinear.shape[-1]
         of_pairs = [
             ((dependents @ weights).unflatten(-1, (-1, size)) @ own[..., None])[..., 0]

@@ -4,11 +4,11 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from hf_latent.estimators import DEFAULT_ESTIMATOR
+from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, get_estimator
 from hf_latent.layers.word_pooling import POOLINGS
 
 # Of saved models; one more where older versions of this package could not read them, or would read them as something else.
-# 4 mixed no layers and had no penalty on distance, 3 saw no kinds of tokens, 2 had other names of weights.
+# 4 mixed no layers, had no penalty on distance and no relations, 3 saw no kinds of tokens, 2 had other names of weights.
 FORMAT_VERSION = 5
 # The estimators of which η was 1 in format 1 where nothing was said of it.
 STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
@@ -46,8 +46,9 @@ class LatentTreeConfig(PreTrainedConfig):
     heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
     impossible_heads (`str`, defaults to `"error"`): what becomes of gold trees that the model does not allow: an error, or
         `"skip"`, to learn nothing from them, with warnings that count such sentences.
-    relation_size (`int`, defaults to 100): hidden size of the scorer of relations, of models that have one; the relations
-        themselves are the labels (`id2label`).
+    relations (`list[str]`, *optional*): the names of relations of words to their heads, which the model finds and the decoder
+        sees beside the heads. (Those of a parser are its labels, `id2label`.) By default there are none.
+    relation_size (`int`, defaults to 100): hidden size of the scorer of relations, of models that have one.
     root_relation (`str`, *optional*, defaults to `"root"`): the relation that words below ROOT have, and no others, if the
         model knows it. With `None`, relations are chosen freely.
     encoder_size (`int`, *optional*): the size of the encoder's vectors, where it is not the `hidden_size` of its configuration;
@@ -88,6 +89,7 @@ class LatentTreeConfig(PreTrainedConfig):
     dropout: float | int = 0.0
     heads_loss_weight: float | int = 1.0
     impossible_heads: str = "error"
+    relations: list[str] | None = None
     relation_size: int = 100
     root_relation: str | None = "root"
     encoder_size: int | None = None
@@ -117,8 +119,25 @@ class LatentTreeConfig(PreTrainedConfig):
             raise ValueError(f"`impossible_heads` must be 'error' or 'skip', got {self.impossible_heads!r}.")
         if self.num_mixed_layers is not None and self.num_mixed_layers < 1:
             raise ValueError(f"`num_mixed_layers` must be at least 1, or None for all, got {self.num_mixed_layers}.")
+        if self.relations is not None and (not self.relations or len(set(self.relations)) < len(self.relations)):
+            raise ValueError(f"`relations` must be names, each once, or None, got {self.relations!r:.200}.")
+        if self.relations and self.estimator is None:
+            raise ValueError("`relations` are of words to their heads, and a model with `estimator=None` has no heads.")
         if self.word_pooling not in (None, *POOLINGS):
             raise ValueError(f"`word_pooling` must be one of {', '.join(POOLINGS)}, got {self.word_pooling!r}.")
+
+    def new_estimator(self) -> Estimator:
+        """The estimator with its options.
+
+        Raises:
+            TypeError: options that the estimator does not have.
+            ValueError: an unknown estimator; a bad value of an option.
+        """
+        assert self.estimator is not None
+        try:
+            return get_estimator(self.estimator, **(self.estimator_options or {}))
+        except TypeError as error:
+            raise TypeError(f"{error} Pass `estimator_options` (or None) that go with the `estimator`.") from None
 
     @property
     def hidden_size(self) -> int:

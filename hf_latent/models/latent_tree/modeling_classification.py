@@ -24,7 +24,7 @@ class LatentTreeClassifierOutput(ModelOutput):
     loss: the mean downstream loss, if `labels` were given; its gradient also trains the arc scorer. With `heads`, their loss is
         in it, times `heads_loss_weight`.
     logits: `(batch, num_labels)`; of tokens, `(batch, tokens, num_labels)`.
-    heads: as [`LatentTreeModelOutput`] has them, where gold ones were given without labels.
+    heads, relations: as [`LatentTreeModelOutput`] has them, where gold ones were given without labels.
     The rest is that of [`LatentTreeModelOutput`].
     """
 
@@ -35,6 +35,7 @@ class LatentTreeClassifierOutput(ModelOutput):
     arc_scores: Tensor | None = None
     latent_loss: Tensor | None = None
     heads: Tensor | None = None
+    relations: Tensor | None = None
     heads_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -89,6 +90,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         inputs_embeds: Tensor | None = None,
         word_ids: Tensor | None = None,
         heads: Tensor | None = None,
+        relations: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
@@ -119,6 +121,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             inputs_embeds=inputs_embeds,
             word_ids=own_word_ids,
             heads=heads,
+            relations=relations,
             task_loss=None if labels is None else task_loss,
             predict_heads=heads is not None and labels is None,
             return_dict=True,
@@ -136,6 +139,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             arc_scores=output.arc_scores,
             latent_loss=output.latent_loss,
             heads=output.heads,
+            relations=output.relations,
             heads_loss=output.heads_loss,
             hidden_states=output.hidden_states,
             attentions=output.attentions,

@@ -4,18 +4,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
-from hf_latent.inference.checks import describe, is_eager
 from hf_latent.layers import BiaffineRelationScorer
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
 from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel
+from hf_latent.models.latent_tree.relations import heads_of_relations, label, learn_relations, of_words
 from hf_latent.models.latent_tree.trainer_labels import learns_from
 from hf_latent.models.losses import IGNORED, reaching
 from hf_latent.models.registry import Task, register_model
@@ -86,6 +85,8 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
         super().__init__(config)
         if config.estimator is None:
             raise ValueError("`estimator=None` makes a model without a tree, which cannot parse. Leave it out.")
+        if config.relations:
+            raise ValueError("The relations of a parser are its labels: name them in `id2label`, in place of `relations`.")
         self.latent_tree = LatentTreeModel(config, encoder)
         self.relation_scorer = BiaffineRelationScorer(
             config.hidden_size, config.num_labels, config.relation_size, config.dropout
@@ -140,8 +141,8 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
                 known, nothing is learned from its relation.
             The rest is that of [`LatentTreeModel`].
         """
-        if relations is not None and heads is None:
-            raise ValueError("`relations` were given without `heads`, which they are relations to.")
+        if relations is not None:
+            heads = heads_of_relations(heads)
         output: LatentTreeModelOutput = self.latent_tree(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -183,14 +184,13 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """The loss, that of each sentence's relations if gold ones are given, and the scores of relations to the gold heads."""
         assert output.heads_loss is not None
-        heads = _of_words(heads, words)
-        scores = self.relation_scorer(words, heads)
+        heads = of_words(heads, words)
         loss = self.config.heads_loss_weight * self._mean(output.heads_loss, heads)
         if relations is None:
+            scores = self.relation_scorer(words, heads)
             return reaching(loss, words, scores), None, scores
-        relations = self._checked(relations, heads, words)
-        relations_loss = _relation_losses(scores, relations)
-        return reaching(loss + self._mean(relations_loss, relations), words), relations_loss, scores
+        scores, relations_loss, known = learn_relations(self.relation_scorer, words, heads, relations, self.config)
+        return reaching(loss + self._mean(relations_loss, known), words), relations_loss, scores
 
     def label(self, words: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
         """The scores `(batch, n, num_labels)` of relations to these heads, `(batch, n)`, and the best relations, `(batch, n)`.
@@ -198,49 +198,13 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
         Words whose head is negative have the relation -100. The relation of words below ROOT (`root_relation`) is for them
         alone.
         """
-        scores = self.relation_scorer(words, heads)
-        allowed = scores
-        root = self.config.label2id.get(self.config.root_relation)
-        if root is not None:
-            is_root = torch.arange(scores.shape[-1], device=scores.device) == root
-            allowed = scores.masked_fill((heads == 0)[..., None] != is_root, -torch.inf)
-        return scores, allowed.argmax(-1).masked_fill(heads < 0, IGNORED)
+        return label(self.relation_scorer, words, heads, self.config)
 
     @staticmethod
     def _mean(losses: Tensor, labels: Tensor) -> Tensor:
         """Over all words that have a label, of the means over those of each sentence."""
         counts = (labels != IGNORED).sum(1)
         return (losses * counts).sum() / counts.sum().clamp(min=1)
-
-    def _checked(self, relations: Tensor, heads: Tensor, words: Tensor) -> Tensor:
-        """Gold relations `(batch, n)` of the words whose gold heads are known.
-
-        Raises:
-            ValueError: another shape, or a number that is no relation.
-        """
-        if relations.is_floating_point() or relations.shape[:-1] != words.shape[:-2]:
-            shape = tuple(words.shape[:-1])
-            raise ValueError(f"`relations` must be integers of shape {shape}, one for each word, got {describe(relations)}.")
-        wrong = ((relations < 0) | (relations >= self.config.num_labels)) & (relations != IGNORED)
-        if is_eager() and wrong.any():
-            row, word = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"`relations` must lie between 0 and {self.config.num_labels - 1}, or be {IGNORED} where one is not known, but "
-                f"relations[{row}, {word}] is {int(relations[row, word])}. The model knows those of `config.id2label`."
-            )
-        return _of_words(relations, words).masked_fill(heads == IGNORED, IGNORED)
-
-
-def _of_words(labels: Tensor, words: Tensor) -> Tensor:
-    """`(batch, n)`: as many columns as there are words, filled with -100."""
-    labels, n = labels.to(words.device).long(), words.shape[-2]
-    return nn.functional.pad(labels, (0, max(n - labels.shape[-1], 0)), value=IGNORED)[..., :n]
-
-
-def _relation_losses(scores: Tensor, relations: Tensor) -> Tensor:
-    """The mean cross-entropy of each sentence's relations, `(batch,)`, of those that are known."""
-    losses = nn.functional.cross_entropy(scores.mT, relations, reduction="none", ignore_index=IGNORED)
-    return losses.sum(1) / (relations != IGNORED).sum(1).clamp(min=1)
 
 
 __all__ = ["LatentTreeForDependencyParsing", "LatentTreeParserOutput"]

@@ -12,15 +12,15 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
-from hf_latent.estimators import Estimator, get_estimator
 from hf_latent.inference.checks import is_eager
-from hf_latent.layers import HeadAveraging, KindEmbedding, LatentTree, LatentTreeLayer, pool_words
+from hf_latent.layers import HeadAveraging, KindEmbedding, LatentTree, LatentTreeLayer, RelationAveraging, pool_words
 from hf_latent.models.latent_tree import encoders
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.given_words import check_heads
 from hf_latent.models.latent_tree.layer_mix import new_layer_mix, vectors_of_tokens
 from hf_latent.models.latent_tree.look_ahead import looks_ahead
 from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel, renamed
+from hf_latent.models.latent_tree.relations import heads_of_relations, label, learn_relations
 from hf_latent.models.latent_tree.trainer_labels import learns_from
 from hf_latent.models.latent_tree.word_boundaries import UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import IGNORED, mean_heads_loss, reaching, tree_nll
@@ -39,7 +39,8 @@ class LatentTreeModelOutput(ModelOutput):
     arc_scores: `(batch, n, n + 1)`, before the choice.
     latent_loss: `(batch,)`, whose gradient trains the arc scorer; its value is 0.
     heads: `(batch, n)`, in evaluation mode: of the best tree. 0 is ROOT, j the j-th word; -100 beyond the last word.
-    heads_loss: `(batch,)`, the negative log-likelihood of the gold `heads` (if they were given) for each word that has one.
+    relations: `(batch, n)`, of a model that has them: of each word to that head, a number from `config.relations`.
+    heads_loss: `(batch,)`, the negative log-likelihood of gold `heads`, and of gold `relations`, for each word that has one.
     loss: its mean over the rows, times `heads_loss_weight`.
     hidden_states, attentions: the encoder's, per token, if asked for.
 
@@ -53,6 +54,7 @@ class LatentTreeModelOutput(ModelOutput):
     arc_scores: Tensor | None = None
     latent_loss: Tensor | None = None
     heads: Tensor | None = None
+    relations: Tensor | None = None
     heads_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -86,18 +88,22 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         size = sizes[config.decoder_input] if isinstance(config.decoder_input, str) else config.decoder_size
         self.tree: LatentTreeLayer | None = None
         self.head_averaging: HeadAveraging | None = None
+        self.relation_averaging: RelationAveraging | None = None
         if config.estimator is not None:
             self.tree = LatentTreeLayer(
                 config.hidden_size,
                 arc_scorer=config.arc_scorer,
                 structure=DependencyTree(config.projective, config.single_root),
-                estimator=_new_estimator(config),
+                estimator=config.new_estimator(),
                 argmax_at_evaluation=config.argmax_at_evaluation,
                 arc_size=config.arc_size,
                 dropout=config.dropout,
                 distance_penalty=config.distance_penalty,
             )
             self.head_averaging = HeadAveraging(size)
+        if config.relations:
+            own = config.hidden_size, len(config.relations), size, config.relation_size
+            self.relation_averaging = RelationAveraging(*own, config.dropout)
         self.output_size = size if self.head_averaging is None else 2 * size
         self.post_init()
 
@@ -150,6 +156,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         inputs_embeds: Tensor | None = None,
         word_ids: Tensor | None = None,
         heads: Tensor | None = None,
+        relations: Tensor | None = None,
         task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         predict_heads: bool = True,
         choose: bool = True,
@@ -165,6 +172,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             heads: `(batch, n)` or `(batch, sentences, n)`, gold trees to learn from: of each word 0 (ROOT) or j for the j-th
                 word, -100 where it is not known. Columns beyond the last word may be there, with -100. Without a `task_loss`,
                 they alone are learned from.
+            relations: of the shape of `heads`, gold relations to these, from 0; -100 where it, or the head, is not known.
             task_loss: from `last_hidden_state` and `num_words` to the loss of each example, `(batch,)`. Surrogate
                 gradients need it in training; heads pass their own.
             predict_heads: whether to return `heads` in evaluation mode.
@@ -188,9 +196,11 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         if torch.is_grad_enabled():
             decoder_words = reaching(decoder_words, encoded.last_hidden_state, *([] if tree is None else [tree.scores]))
         loss = heads_loss = None
-        if heads is not None:
-            heads_loss = self._heads_loss(tree, num_words, heads)
+        if heads is not None or relations is not None:
+            heads_loss = self._heads_loss(tree, words, num_words, heads, relations)
             loss = reaching(self.config.heads_loss_weight * mean_heads_loss(heads_loss, None, None), decoder_words)
+        averaged = self.relation_averaging
+        found = self._best_heads(tree, num_words) if predict_heads and not self.training else None
         return LatentTreeModelOutput(
             loss=loss,
             last_hidden_state=decoder_words,
@@ -198,7 +208,8 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             arcs=None if tree is None else tree.arcs,
             arc_scores=None if tree is None else tree.scores,
             latent_loss=None if tree is None else tree.loss,
-            heads=self._best_heads(tree, num_words) if predict_heads and not self.training else None,
+            heads=found,
+            relations=None if averaged is None or found is None else label(averaged.scorer, words, found, self.config)[1],
             heads_loss=heads_loss,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
@@ -261,16 +272,20 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         """The tree, and each word beside its head; for a model without a tree, None and the words alone."""
         if self.tree is None or self.head_averaging is None:
             return None, decoder_words
-        averaging = self.head_averaging
+        averaging, of_relations = self.head_averaging, self.relation_averaging
         # The words may be of another precision than what stands above the encoder.
         words, own_words = words.to(averaging.root.dtype), decoder_words.to(averaging.root.dtype)
 
+        def beside_heads(arcs: Tensor) -> Tensor:
+            seen: Tensor = averaging(own_words, arcs, None if of_relations is None else of_relations(words, arcs))
+            return seen
+
         def loss_of_arcs(arcs: Tensor) -> Tensor:
             assert task_loss is not None
-            return task_loss(averaging(own_words, arcs), num_words)
+            return task_loss(beside_heads(arcs), num_words)
 
         tree = self.tree(words, num_words, None if task_loss is None else loss_of_arcs, estimate)
-        return tree, averaging(own_words, tree.arcs)
+        return tree, beside_heads(tree.arcs)
 
     def _score(self, words: Tensor, num_words: Tensor) -> tuple[LatentTree | None, Tensor]:
         """The tree of which arcs are scored and none is chosen, and the words as they were scored."""
@@ -280,12 +295,20 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         unused = [self.head_averaging.root] if torch.is_grad_enabled() else []
         return self.tree(words, num_words, choose=False), reaching(words, *unused)
 
-    def _heads_loss(self, tree: LatentTree | None, num_words: Tensor, heads: Tensor) -> Tensor:
-        """`(batch,)`, for each word with a gold head."""
+    def _heads_loss(
+        self, tree: LatentTree | None, words: Tensor, num_words: Tensor, heads: Tensor | None, relations: Tensor | None
+    ) -> Tensor:
+        """`(batch,)`, for each word with a gold head, and for each with a gold relation to it."""
         if self.tree is None or tree is None:
             raise ValueError("`heads` were given to a model without a tree (`estimator=None`), which cannot learn them.")
+        heads = heads_of_relations(heads)
         losses = tree_nll(self.tree.structure, tree.scores, num_words, heads, self.config.impossible_heads)
-        return losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
+        losses = losses / (heads != IGNORED).flatten(1).sum(1).clamp(min=1).to(losses.device)
+        if relations is None:
+            return losses
+        if self.relation_averaging is None:
+            raise ValueError("`relations` were given to a model that has none. Name them when it is made: `relations=[...]`.")
+        return losses + learn_relations(self.relation_averaging.scorer, words, heads, relations, self.config).loss
 
     def _best_heads(self, tree: LatentTree | None, num_words: Tensor) -> Tensor | None:
         """Those of the highest-scoring tree, `(batch, n)` or `(batch, sentences, n)`; -100 beyond the sentence."""
@@ -322,14 +345,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
                 "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
             )
         return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
-
-
-def _new_estimator(config: LatentTreeConfig) -> Estimator:
-    assert config.estimator is not None
-    try:
-        return get_estimator(config.estimator, **(config.estimator_options or {}))
-    except TypeError as error:
-        raise TypeError(f"{error} Pass `estimator_options` (or None) that go with the `estimator`.") from None
 
 
 __all__ = ["LatentTreeModel", "LatentTreeModelOutput"]

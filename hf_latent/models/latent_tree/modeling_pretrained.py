@@ -26,6 +26,7 @@ WITH_OWN_RESET = (
     layers.Counters,
     layers.HeadAveraging,
     layers.KindEmbedding,
+    layers.RelationAveraging,
     layers.ScalarMix,
 )
 

@@ -13,6 +13,7 @@ from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from hf_latent.inference.checks import check_count
+from hf_latent.models.latent_tree.relations import names_of
 from hf_latent.trees.tree import Tree
 
 # Arcs of soft trees with less weight than this are not kept.
@@ -31,9 +32,9 @@ def parse(
 ) -> list[Tree]:
     """The trees of some texts, by a latent-tree model or a parser and its (fast) tokenizer.
 
-    Where the decoder sees averages, this is the highest-scoring tree, each arc with its weight in the average. Those of a
-    parser ([`LatentTreeForDependencyParsing`]) have relations, and the probability of each arc for its weight. A model for
-    pairs parses each text by itself. The model is evaluated, and left in the mode that it was in.
+    Where the decoder sees averages, this is the highest-scoring tree, each arc with its weight in the average; of a parser
+    ([`LatentTreeForDependencyParsing`]), with its probability. Trees of a parser, and of a model with `relations`, have
+    relations. A model for pairs parses each text by itself. The model is evaluated, and left in the mode that it was in.
 
     Args:
         texts: strings; or lists of words, which are then the words of the trees.
@@ -224,7 +225,7 @@ def parse_batch(model: PreTrainedModel, encoded: Encoded) -> tuple[list[Tree], M
 
 def relation_names(model: PreTrainedModel, relations: Tensor | None) -> list[list[str]]:
     """Those of each sentence, from `relations (batch, n)`; none, where the model does not find relations."""
-    names = model.config.id2label
+    names = names_of(model.config)
     return [] if relations is None else [[names[number] for number in row if number >= 0] for row in relations.tolist()]
 
 

@@ -39,6 +39,7 @@ class DependencyParsingPipeline(LatentTreeParsingPipeline):
     """
 
     name = "dependency-parsing"
+    has_relations = True
 
     def check_model(self) -> None:
         if not isinstance(self.model, LatentTreeForDependencyParsing):
@@ -50,7 +51,7 @@ class DependencyParsingPipeline(LatentTreeParsingPipeline):
     def described(self, tree: Tree) -> ParsedSentence:
         found = super().described(tree)
         probabilities = found.pop("weights")
-        return ParsedSentence(found, relations=list(tree.relations), probabilities=probabilities)
+        return ParsedSentence(found, probabilities=probabilities)
 
 
 PIPELINE_REGISTRY.register_pipeline(

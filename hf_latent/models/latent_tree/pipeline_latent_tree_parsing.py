@@ -52,7 +52,8 @@ class LatentTreeParsingPipeline(Pipeline):
     - `heads`: for each word 0 (ROOT) or j for the j-th word;
     - `weights`: how much of what the decoder sees of the word's head this one is; 1 where a tree was chosen;
     - `other_arcs`: where the decoder sees averages, [word from 0, head as above, weight] of the arcs beside the tree's own;
-    - `offsets`: [begin, end] of each word in the string; empty where words were given.
+    - `offsets`: [begin, end] of each word in the string; empty where words were given;
+    - `relations`: of each word to its head, by a model that has them.
 
     Its `["tree"]`, a [`Tree`] that can be printed, drawn and shown, is made when it is asked for; so are `["conllu"]`, a
     string, and `["displacy"]`, what spaCy's drawer takes.
@@ -78,6 +79,11 @@ class LatentTreeParsingPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.model: PreTrainedModel = without_adapters(self.model)
         self.check_model()
+
+    @property
+    def has_relations(self) -> bool:
+        """Whether the trees have relations."""
+        return bool(self.model.config.relations)
 
     def check_model(self) -> None:
         """Raises ValueError for a model that the pipeline is not for."""
@@ -145,6 +151,7 @@ class LatentTreeParsingPipeline(Pipeline):
             weights=list(tree.weights),
             other_arcs=[list(arc) for arc in tree.other_arcs],
             offsets=[list(span) for span in tree.offsets],
+            **({"relations": list(tree.relations)} if self.has_relations else {}),
         )
 
 
