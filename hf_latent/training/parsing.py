@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from torch import nn
 from transformers import EvalPrediction
 
-from hf_latent.models.losses import IGNORED
 from hf_latent.training.parts import parameter_groups
 from hf_latent.trees import parsing_scores
 
@@ -43,8 +41,8 @@ def parsing_metrics(
 
     >>> Trainer(model, arguments, compute_metrics=parsing_metrics(model.config.id2label), …)
 
-    It takes predictions and labels as the Trainer has them: of heads and relations, padded with -100. Words of which either is
-    not known in the gold trees do not count.
+    It takes predictions and labels as the Trainer has them: of heads and relations, padded with -100. Words whose gold head is
+    not known do not count, and words whose gold relation is not known count for "uas" alone.
 
     Args:
         id2label: the names of the relations, `model.config.id2label`.
@@ -53,14 +51,8 @@ def parsing_metrics(
 
     def compute(found: EvalPrediction) -> dict[str, float]:
         (heads, relations), (gold_heads, gold_relations) = found.predictions, found.label_ids
-        # A relation may be unknown where the head is known.
-        known = np.where(np.asarray(gold_relations) == IGNORED, IGNORED, gold_heads)
-        return parsing_scores(
-            heads.tolist(), known.tolist(), _named(relations, id2label), _named(gold_relations, id2label), punctuation, subtypes
-        )
+        named = [[id2label.get(number, "_") for number in row] for row in relations.tolist()]
+        gold = [[id2label.get(number) for number in row] for row in gold_relations.tolist()]
+        return parsing_scores(heads.tolist(), gold_heads.tolist(), named, gold, punctuation, subtypes)
 
     return compute
-
-
-def _named(relations: np.ndarray, id2label: Mapping[int, str]) -> list[list[str]]:
-    return [[id2label.get(number, "_") for number in row] for row in relations.tolist()]

@@ -46,7 +46,7 @@ def parsing_scores(
     predicted_heads: Sequence[Sequence[int]],
     gold_heads: Sequence[Sequence[int]],
     predicted_relations: Sequence[Sequence[str]] | None = None,
-    gold_relations: Sequence[Sequence[str]] | None = None,
+    gold_relations: Sequence[Sequence[str | None]] | None = None,
     punctuation: bool = True,
     subtypes: bool = False,
 ) -> dict[str, float]:
@@ -63,7 +63,8 @@ def parsing_scores(
     Args:
         predicted_heads, gold_heads: for each sentence the heads of its words, 0 for ROOT and j for the j-th word; they need not
             form trees. Words whose gold head is -100 do not count; columns beyond the last word have -100.
-        predicted_relations, gold_relations: for each sentence the relations of its words.
+        predicted_relations, gold_relations: for each sentence the relations of its words. Words whose gold relation is None
+            count for "uas" alone; where all are, there is no "las" and no "clas".
         punctuation: False to leave out words whose gold relation is `punct`, as papers on other treebanks do.
         subtypes: True to tell subtypes apart; by default, as in the shared task, `acl:relcl` counts as `acl`.
 
@@ -91,10 +92,13 @@ def parsing_scores(
                 counts.add(ours == theirs)
                 continue
             relation, true = predicted_relations[row][word], gold_relations[row][word]
-            if punctuation or _universal(true) != PUNCTUATION:
+            if true is None:
+                counts.add(ours == theirs)
+            elif punctuation or _universal(true) != PUNCTUATION:
                 same = relation == true if subtypes else _universal(relation) == _universal(true)
-                counts.add(ours == theirs, same, _universal(relation) in CONTENT, _universal(true) in CONTENT)
-    return counts.scores(labelled=gold_relations is not None)
+                counts.add(ours == theirs)
+                counts.add_relation(ours == theirs and same, _universal(relation) in CONTENT, _universal(true) in CONTENT)
+    return counts.scores()
 
 
 def parsing_scores_of_trees(
@@ -120,24 +124,28 @@ def parsing_scores_of_trees(
 
 
 class _Counts:
-    """Of words: all, right by head, right by head and relation; of content words, in either tree, and right."""
+    """Of words: all, right by head; with relations, right by head and relation; of content words, in either tree, and right."""
 
     def __init__(self) -> None:
-        self.words = self.heads = self.labelled = self.content = self.right_content = 0
+        self.words = self.heads = self.labelled = self.relations = self.content = self.right_content = 0
 
-    def add(self, head: bool, relation: bool = False, predicts_content: bool = False, is_content: bool = False) -> None:
+    def add(self, right: bool) -> None:
         self.words += 1
-        self.heads += head
-        self.labelled += head and relation
-        self.content += predicts_content + is_content
-        self.right_content += head and relation and is_content
+        self.heads += right
 
-    def scores(self, labelled: bool) -> dict[str, float]:
+    def add_relation(self, right: bool, predicts_content: bool, is_content: bool) -> None:
+        """Of a word that `add` has counted; `right` by its head and relation."""
+        self.labelled += 1
+        self.relations += right
+        self.content += predicts_content + is_content
+        self.right_content += right and is_content
+
+    def scores(self) -> dict[str, float]:
         if not self.words:
             raise ValueError("There are no words that count, so that there is nothing to score.")
         found = {"uas": self.heads / self.words}
-        if labelled:
-            found["las"] = self.labelled / self.words
+        if self.labelled:
+            found["las"] = self.relations / self.labelled
             found["clas"] = 2 * self.right_content / self.content if self.content else 0.0
         return found
 

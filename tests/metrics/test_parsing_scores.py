@@ -85,7 +85,11 @@ def test_for_the_trainer():
     assert found == parsing_scores([HEADS, [0]], [GOLD_HEADS, [0]], [RELATIONS, ["root"]], [GOLD_RELATIONS, ["root"]])
     arrays[1][1][0, 3:] = -100
     found = parsing_metrics(dict(enumerate(names)))(EvalPrediction(predictions=arrays[0], label_ids=arrays[1]))
-    assert found["uas"] == 1.0
+    # Heads count of all words; relations of those that have one: of "the", "film", "that" and the other sentence's word.
+    assert found == {"uas": 6 / 8, "las": 3 / 4, "clas": pytest.approx(2 * 2 / (2 + 3))}
+    arrays[1][1][:] = -100
+    found = parsing_metrics(dict(enumerate(names)))(EvalPrediction(predictions=arrays[0], label_ids=arrays[1]))
+    assert found == {"uas": 6 / 8}
 
 
 def test_scores_of_a_treebank_against_itself(data_dir):

@@ -159,6 +159,11 @@ def test_labels_that_do_not_fit(model, wordpiece, heads, relations, message):
         model(**encoded(wordpiece), heads=heads, relations=relations)
 
 
+def test_labels_mean_nothing_to_a_parser(model, wordpiece):
+    with pytest.raises(ValueError, match="learns from `heads` and `relations`, and got `labels`"):
+        model(**encoded(wordpiece), heads=HEADS, labels=LABELS)
+
+
 def test_models_that_make_no_sense(encoder, wordpiece):
     with pytest.raises(ValueError, match="`estimator=None` makes a model without a tree, which cannot parse"):
         LatentTreeForDependencyParsing.from_encoder(encoder, wordpiece, estimator=None)

@@ -170,5 +170,5 @@ def test_relations_of_words_that_are_cut_off(wordpiece):
     for wrong, message in ((["det"], "must be numbers from 0.*'det'"), ([-1], "is -1"), ([0, 1], "are 2, but it has 1 words")):
         with pytest.raises(ValueError, match=f"`relations` .*{message}"):
             encode_words(wordpiece, ["bad"], relations=wrong)
-    with pytest.raises(ValueError, match="`relations` are for sentences, not for pairs"):
-        encode_words(wordpiece, [[["a"], ["film"]]], relations=[[[0], [0]]])
+    of_pairs = encode_words(wordpiece, [[["a", "film"], ["bad"]]], relations=[[[2, 1], [1]]], max_length=5)
+    assert of_pairs["relations"] == [[[2], [1]]]

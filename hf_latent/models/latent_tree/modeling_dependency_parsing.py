@@ -141,6 +141,8 @@ class LatentTreeForDependencyParsing(LatentTreePreTrainedModel):
                 known, nothing is learned from its relation.
             The rest is that of [`LatentTreeModel`].
         """
+        if kwargs.get("labels") is not None:
+            raise ValueError("A parser learns from `heads` and `relations`, and got `labels`, which mean nothing to it.")
         if relations is not None:
             heads = heads_of_relations(heads)
         output: LatentTreeModelOutput = self.latent_tree(
