@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from datasets import Dataset, load_dataset
+from tables import markdown
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
 from hf_latent import (
@@ -194,12 +195,11 @@ def decoding_table(found: Decoded, gold_heads: list[list[int]], gold_relations: 
 
 
 def in_markdown(table: dict[str, dict[str, float]]) -> str:
-    columns = list(next(iter(table.values())))
-    lines = [f"| decoding | {' | '.join(columns)} |", f"|:--|{'--:|' * len(columns)}"]
-    for name, row in table.items():
-        shown = (f"{value:.2%}" if isinstance(value, float) else f"{value}" for value in row.values())
-        lines.append(f"| {name} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+    shown = {
+        name: [f"{value:.2%}" if isinstance(value, float) else f"{value}" for value in row.values()]
+        for name, row in table.items()
+    }
+    return markdown(list(next(iter(table.values()))), [[name, *row] for name, row in shown.items()])
 
 
 def evaluate(trainer: Trainer) -> dict[str, dict[str, float]]:

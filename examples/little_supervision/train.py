@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from upper_layers import learn_upper_layers
 
 from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words
 from hf_latent.training import encoder_parameter_groups
@@ -27,7 +28,7 @@ IGNORED = -100
 PART_OF_SPEECH = 4  # the column
 # Batches of which the sentences are drawn together, and put side by side by their length.
 SORTED_TOGETHER = 50
-# Layers of the encoder that do not learn, from below: with half of them, a step takes half of the time.
+# Layers of the encoder that do not learn, from below; nor do the embeddings.
 FROZEN = 3
 
 
@@ -99,10 +100,7 @@ def new_model(encoder: str, tokenizer: PreTrainedTokenizerBase, tags: int, weigh
         dropout=0.2,
         heads_loss_weight=weight,
     )
-    inner = model.base_model.encoder
-    inner.get_input_embeddings().requires_grad_(False)
-    layers = next(module for module in inner.modules() if isinstance(module, torch.nn.ModuleList))
-    layers[:FROZEN].requires_grad_(False)
+    learn_upper_layers(model.base_model.encoder, FROZEN)
     return model
 
 

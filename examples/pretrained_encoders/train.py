@@ -10,6 +10,7 @@ import torch
 from tasks import LABELS, Texts, contrasts, read
 from transformers import AutoModel, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from upper_layers import learn_upper_layers
 
 from hf_latent import LatentTreeForPairClassification, LatentTreeForSequenceClassification, parse
 from hf_latent.diagnostics import reliance
@@ -25,9 +26,7 @@ KINDS = ("random", "flat", "shuffled")
 
 def new_model(run: dict[str, Any], encoder_folder: str, tokenizer) -> torch.nn.Module:
     encoder = AutoModel.from_pretrained(encoder_folder)
-    encoder.requires_grad_(False)
-    layers = next(module for module in encoder.modules() if isinstance(module, torch.nn.ModuleList))
-    layers[run["frozen"] :].requires_grad_(True)
+    learn_upper_layers(encoder, run["frozen"])
     estimator = None if run["row"] == "none" else run["row"]
     options = {"estimator": estimator, "estimator_options": run.get("options"), "dropout": 0.1, **run.get("config", {})}
     return MODELS[run["task"]].from_encoder(encoder, tokenizer, num_labels=len(LABELS[run["task"]]), **options)
