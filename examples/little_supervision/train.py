@@ -96,8 +96,10 @@ def new_model(encoder: str, tokenizer: PreTrainedTokenizerBase, tags: int, weigh
         num_labels=tags,
         projective=False,
         single_root=True,
-        arc_size=200,
-        dropout=0.2,
+        arc_scorer="relative",
+        arc_size=400,
+        dropout=0.33,
+        num_mixed_layers=None,
         heads_loss_weight=weight,
     )
     learn_upper_layers(model.base_model.encoder, FROZEN)

@@ -74,7 +74,7 @@ def test_the_table(monkeypatch, tmp_path, treebank, tiny_bert, wordpiece, capsys
     monkeypatch.setattr(module, "HELD_OUT", 3)
     monkeypatch.setattr(module, "FROZEN", 0)
     source = (
-        (FOLDER / "reproduce.py").read_text().replace("STEPS = 400", "STEPS = 2").replace("(10, 100, 1000, None)", "(2, None)")
+        (FOLDER / "reproduce.py").read_text().replace("STEPS = 300", "STEPS = 2").replace("(10, 100, 1000, None)", "(2, None)")
     )
     script = tmp_path / "reproduce.py"
     script.write_text(source)
