@@ -18,6 +18,7 @@ from hf_latent.modeling_hf_latent import __all__ as _models
 from hf_latent.models.latent_tree.parsing import parse
 from hf_latent.models.latent_tree.pipeline_dependency_parsing import DependencyParsingPipeline
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
+from hf_latent.models.spans.pipeline_span_tagging import SpanTaggingPipeline
 from hf_latent.moved import with_old_names
 from hf_latent.structures import Categorical, ChainScores, DependencyTree, Independent, LinearChain, Structure
 
@@ -41,6 +42,7 @@ __all__ = [
     "LatentTreeParsingPipeline",
     "LinearChain",
     "RelianceCallback",
+    "SpanTaggingPipeline",
     "Structure",
     "TreeStatisticsCallback",
     "encode_words",

@@ -79,7 +79,7 @@ class ConditionalRandomField(nn.Module):
         if not isinstance(tags, Tensor) or tags.shape != emissions.shape[:2]:
             raise ValueError(f"`tags` must have the first dimensions of `emissions`, {tuple(emissions.shape[:2])}, "
                              f"got {describe(tags)}.")  # fmt: skip
-        chain, order = self._chain(emissions, mask)
+        chain, order = self.chain(emissions, mask)
         tags = self._rows_first(tags)
         tags = tags if order is None else tags.gather(1, order)
         if is_eager() and self.constrained:
@@ -95,17 +95,17 @@ class ConditionalRandomField(nn.Module):
 
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The tags of the best sequence of each sentence, a list as long as the mask has words."""
-        chain, _ = self._chain(emissions, mask)
+        chain, _ = self.chain(emissions, mask)
         return [[tag for tag in row if tag >= 0] for row in chain.argmax().tolist()]
 
     def argmax(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The same as a tensor in the shape of the mask, -1 outside it: for compiled graphs."""
-        chain, order = self._chain(emissions, mask)
+        chain, order = self.chain(emissions, mask)
         return self._rows_first(_placed(chain.argmax(), order))
 
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The probability of each tag of each word, in the shape of `emissions`, 0 outside the mask; differentiable."""
-        chain, order = self._chain(emissions, mask)
+        chain, order = self.chain(emissions, mask)
         found = chain.marginals()
         if order is not None:
             found = torch.zeros_like(found).scatter(1, order[:, :, None].expand_as(found), found)
@@ -113,14 +113,14 @@ class ConditionalRandomField(nn.Module):
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """log Σ exp of the scores of all sequences, `(batch,)`; differentiable."""
-        return self._chain(emissions, mask)[0].log_partition()
+        return self.chain(emissions, mask)[0].log_partition()
 
     def k_best(self, emissions: Tensor, k: int, mask: Tensor | None = None) -> list[list[tuple[list[int], float]]]:
         """For each sentence, up to k sequences of tags with their scores, best first.
 
         A score less the sentence's `log_partition` is a log-probability.
         """
-        chain, _ = self._chain(emissions, mask)
+        chain, _ = self.chain(emissions, mask)
         tags, scores = chain.top_k(k)
         return [
             [([tag for tag in own if tag >= 0], score) for own, score in zip(*row, strict=True) if score > -torch.inf]
@@ -135,7 +135,7 @@ class ConditionalRandomField(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Tags drawn from the distribution, `(num_samples, n, batch)` or `(num_samples, batch, n)`, -1 outside the mask."""
-        chain, order = self._chain(emissions, mask)
+        chain, order = self.chain(emissions, mask)
         found = chain.sample(num_samples, generator)
         found = _placed(found, None if order is None else order.expand_as(found))
         return found if self.batch_first else found.transpose(1, 2)
@@ -144,8 +144,8 @@ class ConditionalRandomField(nn.Module):
         """From the caller's layout to sentences first, or back."""
         return values if self.batch_first else values.transpose(0, 1)
 
-    def _chain(self, emissions: Tensor, mask: Tensor | None) -> tuple[ChainScores, Tensor | None]:
-        """The scores with all words of a sentence in front, and where each word was, `(batch, n)`, if there is a mask."""
+    def chain(self, emissions: Tensor, mask: Tensor | None = None) -> tuple[ChainScores, Tensor | None]:
+        """The distribution over tags of the words in the mask, and where each of these was, `(batch, n)`, if there is one."""
         if not isinstance(emissions, Tensor) or emissions.dim() != 3 or emissions.shape[2] != self.num_tags:
             shape = "(batch, n, num_tags)" if self.batch_first else "(n, batch, num_tags)"
             raise ValueError(f"`emissions` must have shape {shape} with num_tags = {self.num_tags}, got {describe(emissions)}.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from hf_latent.inference.checks import check_choice
 from hf_latent.layers.conditional_random_field import ConditionalRandomField, TagConstraints
@@ -95,15 +96,31 @@ class SpanScheme:
             return second[0] in ("inside", "end") and same
         return second[0] not in ("inside", "end")
 
-    def decoder(self) -> ConditionalRandomField:
-        """A field with these constraints in which all transitions score 0: for emissions of a model that was trained without.
+    @property
+    def goes_on(self) -> Tensor:
+        """`(tags, tags)` in bool, whether a label (column) after another (row) is of the same span."""
+        return torch.tensor([[self._goes_on(first, second) for second in self.parts] for first in self.parts])
+
+    @staticmethod
+    def _goes_on(first: tuple[str, str], second: tuple[str, str]) -> bool:
+        return second[0] in ("inside", "end") and first[0] not in ("outside", "end", "single") and first[1] == second[1]
+
+    def decoder(self, begin: float = 0.0, inside: float = 0.0) -> ConditionalRandomField:
+        """A field with these constraints, for emissions of a model that was trained without them.
 
         Its best sequence is the one of highest score (the sum of logits) among those that are valid; take the labels of pieces
-        of words out by the mask, which may have holes. What is added to its `transitions` shifts the choice.
+        of words out by the mask, which may have holes.
+
+        Args:
+            begin: what is added where a span begins: more of it finds more spans, at the cost of precision.
+            inside: what is added where a span goes on: more of it makes longer spans. `choose_span_biases` finds both.
         """
         field = ConditionalRandomField(len(self.labels), batch_first=True, constraints=self.constraints)
-        for scores in field.parameters():
-            torch.nn.init.zeros_(scores)
+        is_span = torch.tensor([role != "outside" for role, _ in self.parts])
+        with torch.no_grad():
+            field.transitions.copy_(torch.where(self.goes_on, inside, torch.where(is_span, begin, 0.0)))
+            field.start_transitions.copy_(torch.where(is_span, begin, 0.0))
+            field.end_transitions.zero_()
         return field
 
     def spans(self, tags: Sequence[int]) -> list[Span]:
@@ -116,8 +133,7 @@ class SpanScheme:
         for word, tag in enumerate(tags):
             own = self.parts[tag] if tag >= 0 else ("outside", "")
             if own[0] != "outside":
-                goes_on = own[0] in ("inside", "end") and before[0] not in ("outside", "end", "single") and before[1] == own[1]
-                start = found.pop().start if goes_on else word
+                start = found.pop().start if self._goes_on(before, own) else word
                 found.append(Span(own[1], start, word + 1))
             before = own
         return found

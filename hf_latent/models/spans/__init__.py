@@ -1,0 +1,1 @@
+"""Taggers of spans, as they are."""
