@@ -181,8 +181,11 @@ def _structure(model: PreTrainedModel, task: Task) -> str:
         "arc scorer": f"{as_text(config.arc_scorer)}, {config.arc_size} units",
         **({"the parser sees": "kinds of tokens"} if isinstance(config.parser_input, list) else {}),
     }
+    if task.parses or config.relations:
+        count = len(config.relations or config.id2label)
+        trees["relations"] = f"{count}, by a biaffine scorer of {config.relation_size} units"
     if task.parses:
-        return as_table({**trees, "relations": f"{config.num_labels}, by a biaffine scorer of {config.relation_size} units"})
+        return as_table(trees)
     estimator: Any = get_estimator(config.estimator, **(config.estimator_options or {}))
     options = {key: value for key, value in dataclasses.asdict(estimator).items() if value is not None}
     return as_table(

@@ -18,6 +18,7 @@ from hf_latent import (
     parse,
 )
 from hf_latent.layers import HeadAveraging, RelationAveraging
+from hf_latent.model_cards import write_model_card
 from hf_latent.models.losses import tree_nll
 
 RELATIONS = ["amod", "root", "det", "punct"]
@@ -202,3 +203,9 @@ def test_configurations_that_make_no_sense():
         LatentTreeConfig(relations=["root"], estimator=None)
     with pytest.raises(ValueError, match="relations of a parser are its labels"):
         LatentTreeForDependencyParsing(LatentTreeConfig(relations=["root"]))
+
+
+def test_the_card_tells_of_relations(tiny_bert, wordpiece, tmp_path):
+    model = new(LatentTreeForSequenceClassification, tiny_bert, wordpiece)
+    text = write_model_card(tmp_path, model, wordpiece, "labelled", "a good film").read_text(encoding="utf-8")
+    assert "| relations | 4, by a biaffine scorer of 100 units |" in text
