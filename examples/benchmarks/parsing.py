@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmarks"))
     arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     found = measure(arguments.model, arguments.treebank, arguments.batch_size, arguments.turns)
     encoder, whole = (statistics.median(each) for each in zip(*found, strict=True))
     ratios = [both / alone for alone, both in found]

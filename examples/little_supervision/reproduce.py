@@ -34,8 +34,8 @@ COLORS = {"trees": "#8a8a8a", "task": "#c0392b", "both": "#0b6e4f"}
 LABELS = {"trees": "trees alone", "task": "parts of speech alone", "both": "both"}
 
 
-def run_of(kind: str, trees: int | None, seed: int, learning_rate: float, weight: float = 1.0, steps: int = STEPS) -> Run:
-    return {"kind": kind, "trees": trees, "seed": seed, "learning_rate": learning_rate, "weight": weight, "steps": steps}
+def run_of(kind: str, trees: int | None, seed: int, learning_rate: float, weight: float = 1.0) -> Run:
+    return {"kind": kind, "trees": trees, "seed": seed, "learning_rate": learning_rate, "weight": weight, "steps": STEPS}
 
 
 def make(arguments: argparse.Namespace, runs: list[Run]) -> list[Run]:
@@ -66,8 +66,6 @@ def table(arguments: argparse.Namespace) -> None:
     for trees in TREES:
         wanted["trees", trees] = [run_of("trees", trees, seed, rate) for seed in arguments.seeds]
         wanted["both", trees] = [run_of("both", trees, seed, rate, weight) for seed in arguments.seeds]
-    # In as many steps, both see half as many trees, and half as many parts of speech, as either alone.
-    wanted["twice", 100] = [run_of("both", 100, seed, rate, weight, 2 * STEPS) for seed in arguments.seeds]
     results = iter(make(arguments, [run for runs in wanted.values() for run in runs]))
     found = {key: [next(results) for _ in runs] for key, runs in wanted.items()}
     lines = []
@@ -77,8 +75,6 @@ def table(arguments: argparse.Namespace) -> None:
             own = found.get(("task" if trees == 0 and kind == "both" else kind, trees))
             line.append("" if own is None else mean_and_error([one["test"][part] for one in own]))
         lines.append(line)
-    twice = (mean_and_error([one["test"][part] for one in found["twice", 100]]) for part in ("heads", "tags"))
-    lines.append(["100, both in twice the steps", "", *twice])
     text = markdown(["heads, trees alone", "heads, both", "parts of speech, both"], lines)
     text += f"\nWith 0 trees, both are the task alone. Learning rate {rate:g}, weight of trees {weight:g}, of these:\n\n{tried}"
     write_file(arguments.output_dir / "table.md", text)

@@ -85,13 +85,13 @@ def test_the_table(monkeypatch, tmp_path, treebank, tiny_bert, wordpiece, capsys
         return capsys.readouterr().out
 
     files = ["--train_file", treebank, "--test_file", treebank, "--encoder", tmp_path / "encoder"]
-    common = [*files, "--seeds", 1, 2, "--output_dir", tmp_path, "--jobs", 1]
+    common = [*files, "--seeds", 1, "--output_dir", tmp_path, "--jobs", 1]
     text = call("table", *common)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert [row[0] for row in rows[2:5]] == ["0", "2", "all"]
     assert rows[2][1] == ""  # nothing is learned from no trees alone
     stored = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*.json")]
-    assert len(stored) >= 10
+    assert len(stored) >= 8
     assert all(0 <= share <= 100 for one in stored for part in ("validation", "test") for share in one["result"][part].values())
     assert (tmp_path / "table.svg").read_text().count("<svg") == 1
     monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("all runs are there"))
