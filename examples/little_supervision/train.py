@@ -106,10 +106,10 @@ def new_model(encoder: str, tokenizer: PreTrainedTokenizerBase, tags: int, weigh
     return model
 
 
-def features(tokenizer: PreTrainedTokenizerBase, treebank: Treebank, shown: list[bool] | None, labelled: bool) -> Dataset:
+def features(tokenizer: PreTrainedTokenizerBase, treebank: Treebank, shown: list[bool], labelled: bool) -> Dataset:
     """Heads of the sentences that show them, if any does, and labels of all, or of none."""
     columns: dict[str, Any] = {}
-    if shown is not None and any(shown):
+    if any(shown):
         columns["heads"] = [tree.heads if shows else None for tree, shows in zip(treebank.trees, shown, strict=True)]
     if labelled:
         columns["labels"] = treebank.labels

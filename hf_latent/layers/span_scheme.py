@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -77,7 +78,7 @@ class SpanScheme:
         begun = {kind for role, kind in self.parts if role == "begin"}
         return "IOB1" if any(role == "inside" and kind not in begun for role, kind in self.parts) else "BIO"
 
-    @property
+    @cached_property
     def constraints(self) -> TagConstraints:
         """Which labels may follow each other, begin and end a sentence: for a `ConditionalRandomField`."""
         starts = [self._may_follow(("outside", ""), own) for own in self.parts]
@@ -96,7 +97,7 @@ class SpanScheme:
             return second[0] in ("inside", "end") and same
         return second[0] not in ("inside", "end")
 
-    @property
+    @cached_property
     def goes_on(self) -> Tensor:
         """`(tags, tags)` in bool, whether a label (column) after another (row) is of the same span."""
         return torch.tensor([[self._goes_on(first, second) for second in self.parts] for first in self.parts])

@@ -1,6 +1,7 @@
 """A dial between precision and recall, for taggers of spans as they are."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -66,6 +67,7 @@ def choose_span_biases(
     lengths = torch.tensor([len(own) for own in emissions], device=padded.device)
     mask = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
 
+    @cache
     def measured(begin: float, inside: float) -> SpanBiases:
         tags = scheme.decoder(begin, inside).to(padded.device).decode(padded, mask)
         found = [set(scheme.spans(own)) for own in tags]

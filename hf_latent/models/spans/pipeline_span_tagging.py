@@ -83,12 +83,11 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
             tags, scores = chain.top_k(num_best or 1)
             likely = (scores[0].double() - chain.log_partition()[0].double()).exp().clamp(max=1.0)
             sequences = [own for own, score in zip(tags[0].tolist(), scores[0].tolist(), strict=True) if score > -np.inf]
-            for own, score in zip(sequences, likely.tolist(), strict=False):
-                spans = self.scheme.spans(own)
-                sure = span_probabilities(self.scheme, chain, [spans])[0]
-                entities = [
-                    self._entity(span.type, groups[span.start : span.end], one) for span, one in zip(spans, sure, strict=True)
-                ]
+            each = [self.scheme.spans(own) for own in sequences]
+            different = list({span for spans in each for span in spans})
+            sure = dict(zip(different, span_probabilities(self.scheme, chain, [different])[0], strict=True))
+            for spans, score in zip(each, likely.tolist(), strict=False):
+                entities = [self._entity(span.type, groups[span.start : span.end], sure[span]) for span in spans]
                 found.append({"score": score, "entities": entities})
         if num_best is None:
             entities = [entity for one in found for entity in one["entities"]]
