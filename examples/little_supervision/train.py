@@ -10,11 +10,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from upper_layers import learn_upper_layers
 
 from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words
+from hf_latent.estimators import Estimator, Latent, TaskLoss
+from hf_latent.estimators.estimator import no_loss
+from hf_latent.structures import Structure
 from hf_latent.training import encoder_parameter_groups
 from hf_latent.trees import Tree, read_conllu_sentences
 
@@ -89,7 +93,24 @@ def examples(kind: str, treebank: Treebank, trees: int | None, steps: int, seed:
     return found
 
 
-def new_model(encoder: str, tokenizer: PreTrainedTokenizerBase, tags: int, weight: float) -> LatentTreeForTokenClassification:
+@dataclass(frozen=True)
+class UntaughtMarginals(Estimator):
+    """Marg(s) with no gradient: the task uses the tree, and does not teach it."""
+
+    def __call__(
+        self, structure: Structure, scores: Tensor, lengths: Tensor | None = None, task_loss: TaskLoss | None = None
+    ) -> Latent:
+        """As the contract says."""
+        return Latent(self.evaluate(structure, scores.detach(), lengths), no_loss(scores))
+
+    def evaluate(self, structure: Structure, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """As in training."""
+        return structure.marginals(scores, lengths)
+
+
+def new_model(
+    encoder: str, tokenizer: PreTrainedTokenizerBase, tags: int, weight: float, taught: bool
+) -> LatentTreeForTokenClassification:
     model = LatentTreeForTokenClassification.from_encoder(
         encoder,
         tokenizer,
@@ -102,6 +123,8 @@ def new_model(encoder: str, tokenizer: PreTrainedTokenizerBase, tags: int, weigh
         num_mixed_layers=None,
         heads_loss_weight=weight,
     )
+    if not taught:
+        model.base_model.tree.estimator = UntaughtMarginals()
     learn_upper_layers(model.base_model.encoder, FROZEN)
     return model
 
@@ -122,7 +145,7 @@ def train(encoder: str, train_file: str, test_file: str, /, **run: Any) -> dict[
     set_seed(run["seed"])
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     tags, parts = read(Path(train_file), Path(test_file))
-    model = new_model(encoder, tokenizer, len(tags), run["weight"])
+    model = new_model(encoder, tokenizer, len(tags), run["weight"], run.get("taught", True))
     drawn = examples(run["kind"], parts["train"], run["trees"], run["steps"], run["seed"])
     learned, shown = parts["train"].select([place for place, _ in drawn]), [shows for _, shows in drawn]
     rate = run["learning_rate"]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[2] / "examples" / "little_supervision"
 SENTENCES = [
@@ -94,7 +95,21 @@ def test_the_table(monkeypatch, tmp_path, treebank, tiny_bert, wordpiece, capsys
     assert len(stored) >= 8
     assert all(0 <= share <= 100 for one in stored for part in ("validation", "test") for share in one["result"][part].values())
     assert (tmp_path / "table.svg").read_text().count("<svg") == 1
+    rows = [line.split("|")[1:-1] for line in call("why", *common).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4 * 2
+    assert rows[2][2].strip() == ""  # no parts of speech were learned
     monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("all runs are there"))
     assert call("table", *common) == text
     with pytest.raises(SystemExit):
         call("table")
+
+
+def test_a_tree_that_the_task_does_not_teach():
+    import train
+
+    from hf_latent import DependencyTree
+
+    scores = torch.randn(1, 3, 4, requires_grad=True)
+    latent = train.UntaughtMarginals()(DependencyTree(), scores)
+    torch.testing.assert_close(latent.value, DependencyTree().marginals(scores))
+    assert not latent.value.requires_grad and not latent.loss.any()
