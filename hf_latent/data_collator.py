@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
-from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD
 from hf_latent.models.losses import IGNORED
+from hf_latent.models.words.word_boundaries import IN_NO_WORD
 
 PADDED_BY_TOKENIZER = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask")
 OF_WORDS = ("heads", "relations")

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD
 from hf_latent.models.losses import IGNORED
+from hf_latent.models.words.word_boundaries import IN_NO_WORD
 
 
 def encode_words(

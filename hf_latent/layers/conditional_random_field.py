@@ -24,6 +24,23 @@ class TagConstraints(NamedTuple):
     starts: Tensor
     ends: Tensor
 
+    def first_forbidden(self, tags: Tensor, lengths: Tensor) -> tuple[int, int, int | None, bool] | None:
+        """The first place where `tags (batch, n)` are of no sequence that there is; negative tags may be any.
+
+        Returns: row, word, the tag before (None at the start), and whether that is where it fails, or else the end; None where
+        all is well.
+        """
+        n, words = tags.shape[1], torch.arange(tags.shape[1], device=tags.device)
+        inside, known, own = words < lengths[:, None], tags >= 0, tags.clamp(min=0)
+        pairs = self.transitions[own[:, :-1], own[:, 1:]] | ~(known[:, :-1] & known[:, 1:])
+        before = torch.cat([self.starts[own[:, :1]] | ~known[:, :1], pairs], 1)
+        at_end = self.ends[own] | ~known | (words != lengths[:, None] - 1)
+        wrong = inside & ~(before & at_end)
+        if not n or not wrong.any():
+            return None
+        row, word = wrong.nonzero()[0].tolist()
+        return row, word, int(own[row, word - 1]) if word else None, not bool(before[row, word])
+
 
 class ConditionalRandomField(nn.Module):
     """p(tags | emissions) with learned scores of transitions, starts and ends (Lafferty, McCallum and Pereira 2001).
@@ -49,19 +66,28 @@ class ConditionalRandomField(nn.Module):
         self.start_transitions = nn.Parameter(torch.empty(num_tags))
         self.end_transitions = nn.Parameter(torch.empty(num_tags))
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
-        self.constrained = constraints is not None
+        self.constraints = constraints
         shapes = {"transitions": (num_tags, num_tags), "starts": (num_tags,), "ends": (num_tags,)}
         for name, shape in shapes.items():
-            allowed = torch.ones(shape, dtype=torch.bool) if constraints is None else getattr(constraints, name)
-            if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool or tuple(allowed.shape) != shape:
+            allowed = None if constraints is None else getattr(constraints, name)
+            if constraints is not None and (
+                not isinstance(allowed, Tensor) or allowed.dtype != torch.bool or tuple(allowed.shape) != shape
+            ):
                 raise ValueError(f"`constraints.{name}` must be a bool tensor of shape {shape}, got {describe(allowed)}.")
-            self.register_buffer(f"allowed_{name}", allowed.clone(), persistent=False)  # of the code, not of a checkpoint
+            # Of the code, not of a checkpoint.
+            self.register_buffer(f"allowed_{name}", None if allowed is None else allowed.clone(), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all scores from [-0.1, 0.1]."""
+        """Draws all scores from [-0.1, 0.1]; what is allowed is as the constraints say.
+
+        (Where models are made without memory and filled from files, as in transformers, buffers have to be filled as well.)
+        """
         for scores in self.parameters():
             nn.init.uniform_(scores, -0.1, 0.1)
+        if self.constraints is not None:
+            for name, own in self.constraints._asdict().items():
+                getattr(self, f"allowed_{name}").copy_(own)
 
     def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: Reduction = "sum") -> Tensor:
         """The log-likelihood of the tags: its negative is the loss.
@@ -82,7 +108,7 @@ class ConditionalRandomField(nn.Module):
         chain, order = self.chain(emissions, mask)
         tags = self._rows_first(tags)
         tags = tags if order is None else tags.gather(1, order)
-        if is_eager() and self.constrained:
+        if is_eager() and self.constraints is not None:
             self._check_allowed(chain, tags, order)
         values = chain.log_prob(tags)
         if reduction == "none":
@@ -161,28 +187,26 @@ class ConditionalRandomField(nn.Module):
             order, lengths = inside.int().argsort(dim=1, descending=True, stable=True), inside.sum(1)
             rows = rows.gather(1, order[:, :, None].expand(rows.shape))
         learned: list[Tensor] = [self.transitions, self.start_transitions, self.end_transitions]
-        if self.constrained:
+        if self.constraints is not None:
             allowed = self.allowed_transitions, self.allowed_starts, self.allowed_ends
             learned = [scores.masked_fill(~own, -torch.inf) for scores, own in zip(learned, allowed, strict=True)]
         transitions, start, end = learned
         return ChainScores(rows, transitions, lengths, start, end), order
 
     def _check_allowed(self, chain: ChainScores, tags: Tensor, order: Tensor | None) -> None:
-        """Raises where the constraints forbid a tag beside those before it, or at the end."""
+        """Raises where the constraints forbid a tag beside the one before it, or at the end."""
         batch, n = tags.shape
-        lengths = torch.full((batch, 1), n, device=tags.device) if chain.lengths is None else chain.lengths[:, None]
-        words = torch.arange(n, device=tags.device)
-        own = tags.where((words < lengths) & (tags >= 0) & (tags < self.num_tags), 0)  # others are an error of their own
-        before = torch.cat([self.allowed_starts[own[:, :1]], self.allowed_transitions[own[:, :-1], own[:, 1:]]], 1)
-        wrong = (words < lengths) & ~(before & ((words != lengths - 1) | self.allowed_ends[own]))
-        if wrong.any():
-            row, word = wrong.nonzero()[0].tolist()
-            earlier = f"after {int(own[row, word - 1])}" if word else "at the start"
-            where = earlier if not before[row, word] else "at the end"
+        lengths = torch.full((batch,), n, device=tags.device) if chain.lengths is None else chain.lengths
+        tags = tags.where(tags < self.num_tags, -1)  # others are an error of their own
+        constraints = TagConstraints(self.allowed_transitions, self.allowed_starts, self.allowed_ends)
+        found = constraints.first_forbidden(tags, lengths)
+        if found is not None:
+            row, word, before, is_before = found
+            where = "at the end" if not is_before else "at the start" if before is None else f"after {before}"
             place = (row, word if order is None else int(order[row, word]))
             raise WrongAt(
                 f"`{{name}}` must be sequences that the constraints allow, but {{name}}{{place}} (sentence, word) is "
-                f"{int(own[row, word])}, which may not be {where}. Mend the labels, or allow it.",
+                f"{int(tags[row, word])}, which may not be {where}. Mend the labels, or allow it.",
                 "tags",
                 place,
             )

@@ -84,7 +84,8 @@ class SpanScheme:
         starts = [self._may_follow(("outside", ""), own) for own in self.parts]
         ends = [self._may_follow(own, ("outside", "")) for own in self.parts]
         pairs = [[self._may_follow(first, second) for second in self.parts] for first in self.parts]
-        return TagConstraints(torch.tensor(pairs), torch.tensor(starts), torch.tensor(ends))
+        # On the CPU also where a model is made without memory, to be filled from a file: there are no weights here.
+        return TagConstraints(*(torch.tensor(own, device="cpu") for own in (pairs, starts, ends)))
 
     def _may_follow(self, first: tuple[str, str], second: tuple[str, str]) -> bool:
         """Beyond a sentence, there is as good as an O."""
@@ -100,13 +101,15 @@ class SpanScheme:
     @cached_property
     def goes_on(self) -> Tensor:
         """`(tags, tags)` in bool, whether a label (column) after another (row) is of the same span."""
-        return torch.tensor([[self._goes_on(first, second) for second in self.parts] for first in self.parts])
+        return torch.tensor([[self._goes_on(first, second) for second in self.parts] for first in self.parts], device="cpu")
 
     @staticmethod
     def _goes_on(first: tuple[str, str], second: tuple[str, str]) -> bool:
         return second[0] in ("inside", "end") and first[0] not in ("outside", "end", "single") and first[1] == second[1]
 
-    def decoder(self, begin: float = 0.0, inside: float = 0.0) -> ConditionalRandomField:
+    def decoder(
+        self, begin: float = 0.0, inside: float = 0.0, learned: ConditionalRandomField | None = None
+    ) -> ConditionalRandomField:
         """A field with these constraints, for emissions of a model that was trained without them.
 
         Its best sequence is the one of highest score (the sum of logits) among those that are valid; take the labels of pieces
@@ -115,6 +118,7 @@ class SpanScheme:
         Args:
             begin: what is added where a span begins: more of it finds more spans, at the cost of precision.
             inside: what is added where a span goes on: more of it makes longer spans. `choose_span_biases` finds both.
+            learned: the field of a model that was trained with one, to whose scores these are added.
         """
         field = ConditionalRandomField(len(self.labels), batch_first=True, constraints=self.constraints)
         is_span = torch.tensor([role != "outside" for role, _ in self.parts])
@@ -122,6 +126,9 @@ class SpanScheme:
             field.transitions.copy_(torch.where(self.goes_on, inside, torch.where(is_span, begin, 0.0)))
             field.start_transitions.copy_(torch.where(is_span, begin, 0.0))
             field.end_transitions.zero_()
+            if learned is not None:
+                for own, theirs in zip(field.parameters(), learned.parameters(), strict=True):
+                    own.add_(theirs.to(own.device))
         return field
 
     def spans(self, tags: Sequence[int]) -> list[Span]:

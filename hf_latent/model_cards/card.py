@@ -11,13 +11,14 @@ from transformers import PreTrainedModel, TrainingArguments
 from hf_latent.estimators import get_estimator
 from hf_latent.model_cards.facts import CardFacts
 from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, LONGEST_NAME, as_code, as_string, as_table, as_text
+from hf_latent.model_cards.wording import WORDINGS
 from hf_latent.models import registered_models
 from hf_latent.models.registry import Task
+from hf_latent.models.spans.configuration_crf import CRFConfig
 from hf_latent.reliance import Reliance
 from hf_latent.trees.drawing import shown
 
 TEMPLATE = Path(__file__).with_name("template.md")
-TAGS = ("hf_latent", "latent-structure", "dependency-trees")
 # Of a training run, what one would have to know to repeat it.
 TRAINING = (
     "learning_rate",
@@ -33,39 +34,6 @@ TRAINING = (
 )
 # As the Hub takes them, of a model or a dataset.
 HUB_NAME = re.compile(r"(?=.{1,96}$)([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
-LEARNED = {
-    False: "No tree was shown in training: the model chooses one for each sentence, and learned that from its labels alone.",
-    True: "Gold trees were learned from, for all sentences or for some.",
-}
-# What one should not take the trees for.
-TREES = {
-    False: "The trees serve the task. They need not be those of a linguist, and differ from run to run; do not read them as "
-    "syntax.",
-    True: "The trees are of the kind that was learned from, with its guidelines and errors; on other texts, they are worse.",
-}
-# Whose work the model is made of.
-CITATIONS = {
-    False: r"""The estimators are those of:
-
-```bibtex
-@inproceedings{mihaylova-etal-2020-understanding,
-    title = "Understanding the Mechanics of {SPIGOT}: Surrogate Gradients for Latent Structure Learning",
-    author = "Mihaylova, Tsvetomila and Niculae, Vlad and Martins, Andr{\'e} F. T.",
-    booktitle = "Proceedings of EMNLP",
-    year = "2020",
-}
-```""",
-    True: """The scorers are those of:
-
-```bibtex
-@inproceedings{dozat-manning-2017-deep,
-    title = "Deep Biaffine Attention for Neural Dependency Parsing",
-    author = "Dozat, Timothy and Manning, Christopher D.",
-    booktitle = "Proceedings of ICLR",
-    year = "2017",
-}
-```""",
-}
 # By the kinds that `Reliance.scores` has.
 NAMES_OF_TREES = {
     "own": "its own trees",
@@ -78,8 +46,9 @@ NAMES_OF_TREES = {
 
 
 def model_card(model: PreTrainedModel, about: CardFacts) -> ModelCard:
-    """The card of a latent-tree model; its picture, if the model has a tree, is to be `tree.svg` beside it."""
-    task, has_tree = task_of(model), model.config.estimator is not None
+    """The card of a model; its picture, if the model has a tree, is to be `tree.svg` beside it."""
+    task, has_tree = task_of(model), shows_trees(model)
+    wording = WORDINGS[task.kind]
     return ModelCard.from_template(
         _metadata(task, about),
         template_str=TEMPLATE.read_text(encoding="utf-8") + "\n",  # of which the last is cut
@@ -90,11 +59,17 @@ def model_card(model: PreTrainedModel, about: CardFacts) -> ModelCard:
         structure=_structure(model, task),
         training=_training(about),
         results=_results(about),
-        learned=LEARNED[about.supervised or task.parses],
-        trees=TREES[task.parses],
+        heading=wording.heading,
+        learned=wording.supervised if about.supervised and wording.supervised else wording.learned,
+        limits=wording.limits,
         words=_words(model),
-        citation=CITATIONS[task.parses],
+        citation=wording.citation,
     )
+
+
+def shows_trees(model: PreTrainedModel) -> bool:
+    """Whether there are trees in it, to be drawn."""
+    return getattr(model.config, "estimator", None) is not None
 
 
 def task_of(model: PreTrainedModel) -> Task:
@@ -107,7 +82,7 @@ def task_of(model: PreTrainedModel) -> Task:
     task = tasks.get(type(model).__name__)
     if task is None:
         names = ", ".join(name for name, task in tasks.items() if task is not None)
-        raise ValueError(f"`model` must be a latent-tree model, one of {names}, got a {type(model).__name__}.")
+        raise ValueError(f"`model` must be one of {names}, got a {type(model).__name__}.")
     return task
 
 
@@ -131,7 +106,7 @@ def _metadata(task: Task, about: CardFacts) -> ModelCardData:
         license=about.license,
         library_name="transformers",
         pipeline_tag=task.pipeline,
-        tags=list(dict.fromkeys([*TAGS, *(shown(tag, 64) for tag in about.tags)])),
+        tags=list(dict.fromkeys([*WORDINGS[task.kind].tags, *(shown(tag, 64) for tag in about.tags)])),
         base_model=about.base_model if about.base_model and HUB_NAME.fullmatch(about.base_model) else None,
         datasets=[on_hub] if on_hub else None,
         metrics=sorted(shown(key, LONGEST_NAME) for key in about.figures) or None,
@@ -148,9 +123,11 @@ def loaded_from(model: PreTrainedModel) -> str | None:
 
 def _summary(model: PreTrainedModel, task: Task, base_model: str | None) -> str:
     encoder = as_text(base_model) if base_model else f"an encoder of type {as_code(model.config.text_config.model_type)}"
-    if model.config.estimator is None:
+    if task.kind == "sequence":
+        return f"This model {task.does}, by a conditional random field on {encoder}. Made with hf_latent."
+    if not shows_trees(model):
         return f"This model {task.does}. It is the baseline without a latent tree, on {encoder}."
-    if task.parses:
+    if task.kind == "parser":
         return f"This model {task.does}. Its trees always are trees. It stands on {encoder}. Made with hf_latent."
     return (
         f"This model {task.does} through a latent dependency tree on {encoder}: a word is known by itself and by its head in a "
@@ -162,7 +139,7 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
     model = as_string(about.name)
     strings = [as_string(text, LONGEST_EXAMPLE) for text in about.texts]
     lines = [] if len(strings) == 1 else [f'pair = {{"text": {strings[0]}, "text_pair": {strings[1]}}}']
-    if task.parses:
+    if task.kind == "parser":
         return f'print(pipeline("dependency-parsing", model={model})({strings[0]})["tree"].to_text())'
     if task.pipeline != "feature-extraction":
         lines.append(f'print(pipeline("{task.pipeline}", model={model})({strings[0] if len(strings) == 1 else "pair"}))')
@@ -173,6 +150,14 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
 
 def _structure(model: PreTrainedModel, task: Task) -> str:
     config = model.config
+    if isinstance(config, CRFConfig):
+        scheme = config.new_span_scheme()
+        return as_table(
+            {
+                "labels": str(config.num_labels),
+                "sequences": "any" if scheme is None else f"those that are valid in {scheme.kind}",
+            }
+        )
     if config.estimator is None:
         return "None: this is the baseline."
     trees = {
@@ -181,10 +166,10 @@ def _structure(model: PreTrainedModel, task: Task) -> str:
         "arc scorer": f"{as_text(config.arc_scorer)}, {config.arc_size} units",
         **({"the parser sees": "kinds of tokens"} if isinstance(config.parser_input, list) else {}),
     }
-    if task.parses or config.relations:
+    if task.kind == "parser" or config.relations:
         count = len(config.relations or config.id2label)
         trees["relations"] = f"{count}, by a biaffine scorer of {config.relation_size} units"
-    if task.parses:
+    if task.kind == "parser":
         return as_table(trees)
     estimator: Any = get_estimator(config.estimator, **(config.estimator_options or {}))
     options = {key: value for key, value in dataclasses.asdict(estimator).items() if value is not None}

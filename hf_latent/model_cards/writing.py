@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from hf_latent.callbacks import RelianceCallback
 from hf_latent.files import shorten, write_file
-from hf_latent.model_cards.card import loaded_from, model_card, task_of
+from hf_latent.model_cards.card import loaded_from, model_card, shows_trees, task_of
 from hf_latent.model_cards.facts import CardFacts
 from hf_latent.models.latent_tree.parsing import parse, without_adapters
 from hf_latent.trees import side_by_side
@@ -54,7 +54,7 @@ def write_model_card(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     picture = None
-    if model.config.estimator is not None:
+    if shows_trees(model):
         pictures = [tree.to_svg() for tree in parse(model, tokenizer, texts)]
         picture = pictures[0] if len(pictures) == 1 else side_by_side([pictures], [""] * len(pictures))
     card = model_card(model, about)

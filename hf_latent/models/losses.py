@@ -36,7 +36,7 @@ def example_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> 
     logits = logits.float()
     labels = labels.to(logits.device)
     if problem == "single_label_classification":
-        _check_classes(labels, logits.shape[:1], count)
+        check_classes(labels, logits.shape[:1], count)
         return F.cross_entropy(logits, labels.long(), reduction="none", ignore_index=IGNORED)
     if problem == "regression" and labels.shape == logits.shape[:1]:
         labels = labels[:, None]
@@ -58,12 +58,13 @@ def token_losses(logits: Tensor, labels: Tensor, config: PreTrainedConfig) -> Te
         ValueError: labels that do not fit in shape, dtype or range.
     """
     labels = labels.to(logits.device)
-    _check_classes(labels, logits.shape[:2], config.num_labels)
+    check_classes(labels, logits.shape[:2], config.num_labels)
     losses = F.cross_entropy(logits.float().flatten(0, 1), labels.long().flatten(), reduction="none", ignore_index=IGNORED)
     return losses.view(labels.shape).sum(1)
 
 
-def _check_classes(labels: Tensor, shape: torch.Size, count: int) -> None:
+def check_classes(labels: Tensor, shape: torch.Size, count: int) -> None:
+    """Raises unless `labels` are class numbers below `count`, or -100, of this shape."""
     if labels.is_floating_point() or labels.shape != shape:
         several = 'For several labels an example, set `problem_type="multi_label_classification"` and pass floats.'
         raise ValueError(

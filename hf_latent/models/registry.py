@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+# What a model chooses, and how it learns that: a tree that serves its task, trees of a treebank, or a sequence of labels.
+Kind = Literal["latent tree", "parser", "sequence"]
 Model = TypeVar("Model", bound=type[PreTrainedModel])
 
 # Saved models carry the file of the module that their class names. It is not the module that defines the class, of which a copy
@@ -22,14 +24,14 @@ class Task:
         name: the task in words.
         does: what the model does, after "This model".
         num_texts: how many texts make an example.
-        parses: whether trees are what the model is for, learned from gold ones, and not something in it.
+        kind: what kind of model it is.
     """
 
     pipeline: str
     name: str
     does: str
     num_texts: int = 1
-    parses: bool = False
+    kind: Kind = "latent tree"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from hf_latent import (
     LatentTreeForSequenceClassification,
     LatentTreeModel,
 )
-from hf_latent.models.latent_tree.encoders import longest_text
+from hf_latent.models.words.encoders import longest_text
 
 SIZES = {"vocab_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
 LONGEST = {"max_position_embeddings": 40}
@@ -153,7 +153,7 @@ def test_hidden_states_and_attentions_are_those_of_the_encoder(way, wordpiece, t
 
 def test_attentions_that_cannot_be_had_are_warned_of(wordpiece):
     model = LatentTreeForSequenceClassification.from_encoder(BertModel(TINY), wordpiece)
-    with mock.patch("hf_latent.models.latent_tree.modeling_latent_tree.logger.warning_once") as warn:
+    with mock.patch("hf_latent.models.words.modeling_words.logger.warning_once") as warn:
         assert model(**PADDED, output_attentions=True).attentions == ()
     assert "'sdpa', which has no `attentions`" in warn.call_args[0][0]
 

@@ -20,7 +20,7 @@ from hf_latent import (
     LatentTreeModel,
     encode_words,
 )
-from hf_latent.models.latent_tree.given_words import check_heads, check_token_labels
+from hf_latent.models.words.given_words import check_heads, check_token_labels
 
 
 @pytest.mark.parametrize(

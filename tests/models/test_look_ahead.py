@@ -8,8 +8,8 @@ from test_encoders import ENCODERS, name_of
 from transformers import AutoModel, BertConfig, LlamaConfig, T5Config, T5EncoderModel
 
 from hf_latent import LatentTreeConfig, LatentTreeForSequenceClassification, LatentTreeModel
-from hf_latent.models.latent_tree import modeling_latent_tree
-from hf_latent.models.latent_tree.look_ahead import looks_ahead
+from hf_latent.models.words import modeling_words
+from hf_latent.models.words.look_ahead import looks_ahead
 
 CAUSAL = {"gpt2", "llama"}
 LLAMA = next(config for config in ENCODERS if config.model_type == "llama")
@@ -43,7 +43,7 @@ def test_the_choice_is_kept_with_the_model(config, wordpiece, tmp_path, monkeypa
     assert model.config.word_pooling == expected
     assert LatentTreeModel(LatentTreeConfig(text_config=config)).config.word_pooling == expected
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr(modeling_latent_tree, "looks_ahead", lambda encoder: pytest.fail("tried once more"))
+    monkeypatch.setattr(modeling_words, "looks_ahead", lambda encoder: pytest.fail("tried once more"))
     assert json.loads((tmp_path / "config.json").read_text())["word_pooling"] == expected
     assert LatentTreeForSequenceClassification.from_pretrained(tmp_path).config.word_pooling == expected
     for given in ("first", "last", "mean"):

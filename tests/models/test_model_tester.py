@@ -6,28 +6,35 @@ import unittest.mock
 
 import torch
 import transformers_tests
-from transformers import BertConfig, DebertaV2Config, DistilBertConfig, PreTrainedConfig
+from transformers import BertConfig, DebertaV2Config, DistilBertConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from hf_latent import (
     BiLstmConfig,
+    CRFConfig,
     LatentTreeConfig,
     LatentTreeForDependencyParsing,
     LatentTreeForPairClassification,
     LatentTreeForSequenceClassification,
-    LatentTreeModel,
 )
 from hf_latent.models import registered_models
+from hf_latent.models.registry import RegisteredModel
+from hf_latent.models.words.modeling_words import WordsModel
 
 common = transformers_tests.test_modeling_common()
 
+TAGGERS = [one for one in registered_models().values() if one.config_class is CRFConfig]
 MODELS = [one for one in registered_models().values() if one.config_class is LatentTreeConfig]
-# Of transformers' lists of models, such as MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, the names and what is ours.
-FAMILIES = {
-    re.sub("(?<!^)([A-Z])", r"_\1", one.auto_class.__name__.removeprefix("Auto")).upper() + "_MAPPING_NAMES": one.model_class
-    for one in MODELS
-    if one.is_default
-}
+
+
+def families(models: list[RegisteredModel]) -> dict[str, type[PreTrainedModel]]:
+    """Of transformers' lists of models, such as MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, the names and what is ours."""
+    return {
+        re.sub("(?<!^)([A-Z])", r"_\1", one.auto_class.__name__.removeprefix("Auto")).upper()
+        + "_MAPPING_NAMES": one.model_class
+        for one in models
+        if one.is_default
+    }
 
 
 class ModelTester:
@@ -36,12 +43,13 @@ class ModelTester:
     batch_size, seq_length, num_hidden_layers = 7, 9, 2
     is_training = True
 
-    def __init__(self, encoder: PreTrainedConfig) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: PreTrainedConfig, config_class: type[PreTrainedConfig]) -> None:
+        self.encoder, self.config_class = encoder, config_class
         self.hidden_size, self.num_attention_heads = 32, 4
 
-    def get_config(self) -> LatentTreeConfig:
-        return LatentTreeConfig(text_config=self.encoder.to_dict(), arc_size=16, decoder_size=16, num_labels=3)
+    def get_config(self) -> PreTrainedConfig:
+        own = {"arc_size": 16, "decoder_size": 16} if self.config_class is LatentTreeConfig else {}
+        return self.config_class(text_config=self.encoder.to_dict(), num_labels=3, **own)
 
     def prepare_config_and_inputs_for_common(self):
         shape = (self.batch_size, self.seq_length)
@@ -53,16 +61,20 @@ class ModelTester:
 
 class ModelTests(common.ModelTesterMixin):
     all_model_classes = tuple(one.model_class for one in MODELS)
+    families = families(MODELS)
     additional_model_inputs = ["word_ids"]
     test_can_init_all_missing_weights_before_2023 = True
     _is_composite = True
     encoder: PreTrainedConfig
+    config_class: type[PreTrainedConfig] = LatentTreeConfig
 
     def setUp(self) -> None:
-        self.model_tester = ModelTester(self.encoder)
+        self.model_tester = ModelTester(self.encoder, self.config_class)
         # Among transformers' own, classes are told apart by these lists.
-        for names, model_class in FAMILIES.items():
-            known = unittest.mock.patch.dict(getattr(modeling_auto, names), {"latent_tree": model_class.__name__})
+        for names, model_class in self.families.items():
+            known = unittest.mock.patch.dict(
+                getattr(modeling_auto, names), {model_class.config_class.model_type: model_class.__name__}
+            )
             known.start()
             self.addCleanup(known.stop)
 
@@ -79,7 +91,7 @@ class ModelTests(common.ModelTesterMixin):
         def find_words(model, input_ids, attention_mask=None):
             return torch.arange(input_ids.shape[1]).expand_as(input_ids)
 
-        with unittest.mock.patch.object(LatentTreeModel, "find_words", find_words):
+        with unittest.mock.patch.object(WordsModel, "find_words", find_words):
             super().test_load_with_mismatched_shapes()
 
 
@@ -92,6 +104,12 @@ class TestOverBert(ModelTests, unittest.TestCase):
         intermediate_size=37,
         max_position_embeddings=50,
     )
+
+
+class TestTaggersOverBert(ModelTests, unittest.TestCase):
+    encoder, config_class = TestOverBert.encoder, CRFConfig
+    all_model_classes = tuple(one.model_class for one in TAGGERS)
+    families = families(TAGGERS)
 
 
 class TestOverDistilBert(ModelTests, unittest.TestCase):

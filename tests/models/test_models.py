@@ -326,7 +326,7 @@ def test_words_are_pooled_once(tiny_bert, wordpiece, monkeypatch, decoder_input)
         pooled.append(args)
         return pool_words(*args)
 
-    monkeypatch.setattr("hf_latent.models.latent_tree.modeling_latent_tree.pool_words", pool)
+    monkeypatch.setattr("hf_latent.models.words.modeling_words.pool_words", pool)
     model = LatentTreeForSequenceClassification.from_encoder(
         tiny_bert, wordpiece, num_labels=2, estimator="spigot", decoder_input=decoder_input, word_pooling="mean"
     )

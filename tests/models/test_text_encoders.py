@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 import hf_latent
 from hf_latent import LatentTreeForSequenceClassification, LatentTreeModel, parse
-from hf_latent.models.latent_tree import encoders
+from hf_latent.models.words import encoders
 
 TEXTS = ["a very good film .", "not bad", "a good , very good unwatchable film ."]
-LIST = Path(hf_latent.__file__).parent / "models" / "latent_tree" / "refused_encoders.md"
+LIST = Path(hf_latent.__file__).parent / "models" / "words" / "refused_encoders.md"
 REFUSED = re.findall(r"`(.+?)`", "".join(re.findall(r"^\| (`.+?`) \|", LIST.read_text(), flags=re.MULTILINE)))
 KINDS = [kind for kind in text_kinds() if kind not in REFUSED]
 SOME_OTHERS = [

@@ -9,7 +9,7 @@ from test_word_boundaries import plain_tokenizer, tokenizer_of
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from hf_latent.models.latent_tree.word_boundaries import token_kinds, word_ids_from_tokens
+from hf_latent.models.words.word_boundaries import token_kinds, word_ids_from_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:The tokens of TokenizersBackend do not show")
 

@@ -15,7 +15,7 @@ from tokenizers import decoders as token_decoders
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hf_latent import LatentTreeForPairClassification, LatentTreeModel, parse
-from hf_latent.models.latent_tree.word_boundaries import IN_NO_WORD, WHITE_SPACE, token_kinds, word_ids_from_tokens
+from hf_latent.models.words.word_boundaries import IN_NO_WORD, WHITE_SPACE, token_kinds, word_ids_from_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:The tokens of TokenizersBackend do not show")
 

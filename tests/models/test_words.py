@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from hf_latent import BiLstmConfig, BiLstmModel
 from hf_latent.layers import pool_words
 from hf_latent.models.bilstm import read_word_vectors, word_tokenizer
-from hf_latent.models.latent_tree.word_boundaries import token_kinds, word_ids_from_tokens
+from hf_latent.models.words.word_boundaries import token_kinds, word_ids_from_tokens
 
 CORPUS = [
     "it's a charming and often affecting journey , isn't it ?",

@@ -47,7 +47,7 @@ def every(chain: ChainScores, row: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_against_all_sequences(shared, low):
     chain = chain_of(*scores_of(shared, LOW[low]))
     best, log_partition, marginals, top = chain.argmax(), chain.log_partition(), chain.marginals(), chain.top_k(4)
-    pairs, log_prob = chain.pair_marginals(), chain.log_prob(best)
+    pairs, log_prob, bests = chain.pair_marginals(), chain.log_prob(best), chain.max_marginals()
     for row, length in enumerate(LENGTHS.tolist()):
         sequences, scores = every(chain, row)
         order = scores.argsort(descending=True)
@@ -60,6 +60,9 @@ def test_against_all_sequences(shared, low):
                 expected = chances[sequences[:, word] == tag].sum().item() if word < length else 0.0
                 assert marginals[row, word, tag].item() == pytest.approx(expected, abs=1e-12)
                 assert (marginals[row, word, tag] == 0) == (expected == 0)
+                having = scores[sequences[:, word] == tag].max() if word < length else torch.zeros(())
+                low_enough = having < -1e12  # a sum of forbidden scores, of whatever size
+                assert bests[row, word, tag].item() == pytest.approx(-torch.inf if low_enough else having.item())
         for word in range(3):
             expected = torch.zeros(3, 3, dtype=torch.float64)
             if word < length - 1:

@@ -12,10 +12,10 @@ from typing_extensions import Unpack
 
 from hf_latent.inference.checks import is_eager
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
-from hf_latent.models.latent_tree.given_words import check_heads, check_token_labels
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
 from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel
 from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss, reaching
+from hf_latent.models.words.given_words import check_heads, check_token_labels
 
 
 @dataclass

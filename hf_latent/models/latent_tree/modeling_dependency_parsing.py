@@ -67,7 +67,7 @@ class LatentTreeParserOutput(ModelOutput):
         "token-classification",
         "Dependency Parsing",
         "parses sentences: it finds the head of each word, and the relation between them",
-        parses=True,
+        kind="parser",
     ),
     is_default=False,
 )

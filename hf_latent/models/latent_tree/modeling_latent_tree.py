@@ -5,29 +5,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoModel
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput, TransformersKwargs, logging
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
-from hf_latent.inference.checks import is_eager
-from hf_latent.layers import HeadAveraging, KindEmbedding, LatentTree, LatentTreeLayer, RelationAveraging, pool_words
-from hf_latent.models.latent_tree import encoders
+from hf_latent.layers import HeadAveraging, KindEmbedding, LatentTree, LatentTreeLayer, RelationAveraging
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
-from hf_latent.models.latent_tree.given_words import check_heads
-from hf_latent.models.latent_tree.layer_mix import new_layer_mix, vectors_of_tokens
-from hf_latent.models.latent_tree.look_ahead import looks_ahead
-from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel, renamed
+from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel
 from hf_latent.models.latent_tree.relations import heads_of_relations, label, learn_relations
 from hf_latent.models.latent_tree.trainer_labels import learns_from
-from hf_latent.models.latent_tree.word_boundaries import UNSET, token_kinds, word_ids_from_tokens
 from hf_latent.models.losses import IGNORED, mean_heads_loss, reaching, tree_nll
 from hf_latent.models.registry import Task, register_model
+from hf_latent.models.words.given_words import check_heads
+from hf_latent.models.words.modeling_words import WordsModel
 from hf_latent.structures import DependencyTree, Independent, Structure
-
-logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -61,25 +55,16 @@ class LatentTreeModelOutput(ModelOutput):
 
 
 @register_model(AutoModel, Task("feature-extraction", "Parsing", "parses sentences"))
-class LatentTreeModel(LatentTreePreTrainedModel):
+class LatentTreeModel(LatentTreePreTrainedModel, WordsModel):
     """Encoder, words out of sub-words, and a latent tree over them: each word comes out beside its head."""
 
-    token_kinds: Tensor
+    config: LatentTreeConfig
     # What stands above this model in others; loaded alone, it does not miss it.
     _keys_to_ignore_on_load_unexpected = [r"^(decoder|pooling|comparison|classifier|relation_scorer)\."]
 
-    def __init__(self, config: LatentTreeConfig, encoder: PreTrainedModel | None = None) -> None:
-        super().__init__(config)
-        self.encoder = encoders.new_encoder(config.text_config) if encoder is None else encoder
-        self.encoder_class = type(self.encoder)
-        found = encoders.output_size(self.encoder)
-        if found is not None and found != getattr(config.text_config, "hidden_size", None):
-            config.encoder_size = found
-        if config.word_pooling is None:
-            config.word_pooling = "first" if looks_ahead(self.encoder) else "last"
-        self.layer_mix = new_layer_mix(config)
-        vocab_size, size = self.encoder.get_input_embeddings().weight.shape
-        self.register_buffer("token_kinds", torch.full((vocab_size,), UNSET, dtype=torch.int32))
+    def _add_parts(self) -> None:
+        config = self.config
+        vocab_size, size = self.get_input_embeddings().weight.shape  # type: ignore[misc]
         self.parser_embeddings = self._kind_embedding("parser_input", vocab_size, size)
         self.decoder_embeddings = self._kind_embedding("decoder_input", vocab_size, config.decoder_size)
         if self.parser_embeddings is not None and config.decoder_input != "embeddings":
@@ -105,7 +90,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             own = config.hidden_size, len(config.relations), size, config.relation_size
             self.relation_averaging = RelationAveraging(*own, config.dropout)
         self.output_size = size if self.head_averaging is None else 2 * size
-        self.post_init()
 
     def _kind_embedding(self, option: str, vocab_size: int, size: int) -> KindEmbedding | None:
         """Of a view of the tokens that is given by their kinds."""
@@ -116,34 +100,14 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             raise ValueError(f"`{option}` must have a kind for each of the {vocab_size} tokens, got {len(kinds)}.")
         return KindEmbedding(kinds, size)
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self:
-            nn.init.constant_(self.token_kinds, UNSET)
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As in torch; also weights by the names that they had before."""
         for name in list(state_dict):
             own = name.removeprefix(prefix)
-            if name.startswith(prefix) and renamed(own) != own:
-                state_dict[prefix + renamed(own)] = state_dict.pop(name)
+            for old, new in self.old_names.items():
+                if name.startswith(prefix + old):
+                    state_dict[prefix + new + own.removeprefix(old)] = state_dict.pop(name)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
-
-    def set_word_boundaries(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Learn from the tokenizer which tokens open a word; saved with the model.
-
-        Tokens that are added to the tokenizer afterwards are taken for words of their own; call it again if they are special.
-        What a word is: see `hf_latent.models.latent_tree.word_boundaries`.
-        """
-        size = len(self.get_input_embeddings().weight)  # type: ignore[arg-type]
-        self.token_kinds = token_kinds(tokenizer, size).to(self.token_kinds.device)
 
     @learns_from("heads")
     @can_return_tuple
@@ -216,9 +180,9 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         )
 
     def _encode(
-        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None, **options: Any
+        self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, *args: Any, **options: Any
     ) -> tuple[BaseModelOutput, Tensor]:
-        """What the encoder returns, and of that the vectors of the tokens, `(batch, tokens, size)`.
+        """Of the kinds of the tokens, where the parser sees these.
 
         Raises:
             ValueError: no `input_ids`, where the model sees kinds of tokens.
@@ -228,21 +192,7 @@ class LatentTreeModel(LatentTreePreTrainedModel):
             raise ValueError("The model sees kinds of tokens, and needs `input_ids` to tell them; `inputs_embeds` will not do.")
         if self.parser_embeddings is not None:
             input_ids, inputs_embeds = None, self.parser_embeddings(input_ids)
-        for name in ("output_hidden_states", "output_attentions"):
-            if options.get(name) is None and getattr(self.config, name):
-                options[name] = True
-        wants_layers = options.get("output_hidden_states")
-        if self.layer_mix is not None:
-            options["output_hidden_states"] = True
-        encoded = encoders.encode(self.encoder, attention_mask, input_ids=input_ids, inputs_embeds=inputs_embeds, **options)
-        if encoded.attentions == () and is_eager():
-            logger.warning_once(
-                f"The encoder computes attention by {self.encoder.config._attn_implementation!r}, which has no `attentions` to "
-                'return. Load it with `attn_implementation="eager"`.'
-            )
-        tokens = vectors_of_tokens(self.layer_mix, encoded)
-        layers = encoded.hidden_states if wants_layers or self.layer_mix is None else None
-        return BaseModelOutput(encoded.last_hidden_state, hidden_states=layers, attentions=encoded.attentions), tokens
+        return super()._encode(input_ids, inputs_embeds, *args, **options)
 
     def _words(
         self, tokens: Tensor, input_ids: Tensor | None, inputs_embeds: Tensor | None, word_ids: Tensor
@@ -318,33 +268,6 @@ class LatentTreeModel(LatentTreePreTrainedModel):
         whole: Structure = self.tree.structure if scores.dim() == 3 else Independent(self.tree.structure)
         is_word = torch.arange(scores.shape[-2], device=scores.device) < num_words[..., None]
         return whole.argmax(scores.detach(), num_words).argmax(-1).masked_fill(~is_word, IGNORED)
-
-    def _pool(self, tokens: Tensor, word_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The vectors of the words and their number; in a replica of `nn.DataParallel`, of as many words as there are tokens.
-
-        (It puts the outputs of all replicas together, which must then be of one size.)
-        """
-        assert self.config.word_pooling is not None  # since the model was made
-        words, num_words = pool_words(tokens, word_ids, self.config.word_pooling)
-        if getattr(self, "_is_replica", False):
-            words = nn.functional.pad(words, (0, 0, 0, tokens.shape[1] - words.shape[-2]))
-        return words, num_words
-
-    @property
-    def longest_text(self) -> int | None:
-        """The number of tokens that the encoder has positions for; None where there is no limit."""
-        return encoders.longest_text(self.encoder)
-
-    def find_words(self, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
-        """The word of each token, `(batch, tokens)`, read off the tokens; -1 for tokens of none, -2 for white space."""
-        unset = is_eager() and bool((self.token_kinds[:1] == UNSET).all())
-        if input_ids is None or unset:
-            why = "only `inputs_embeds` were passed" if input_ids is None else "the model was made without a tokenizer"
-            raise ValueError(
-                f"Cannot tell where words begin: {why}. Pass `word_ids` (the fast tokenizer's `word_ids()`, -1 for special "
-                "tokens), or, with `input_ids`, call `model.base_model.set_word_boundaries(tokenizer)` once."
-            )
-        return word_ids_from_tokens(input_ids, attention_mask, self.token_kinds)
 
 
 __all__ = ["LatentTreeModel", "LatentTreeModelOutput"]

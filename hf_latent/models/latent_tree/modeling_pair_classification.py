@@ -8,8 +8,8 @@ from hf_latent.inference.checks import is_eager
 from hf_latent.layers import DecomposableAttention
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.modeling_classification import LatentTreeClassifier
-from hf_latent.models.latent_tree.word_boundaries import IN_WHITE_SPACE
 from hf_latent.models.registry import Task, register_model
+from hf_latent.models.words.word_boundaries import IN_WHITE_SPACE
 
 
 @register_model(

@@ -11,7 +11,10 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from hf_latent.inference.checks import check_count
 from hf_latent.layers import SpanScheme, span_probabilities
+from hf_latent.models.spans.modeling_crf import CRFForTokenClassification
 
+# What goes past the model.
+BESIDE = ("special_tokens_mask", "offset_mapping", "sentence", "is_last", "word_ids", "word_to_chars_map")
 OPTIONS = ("begin", "inside", "num_best", "stride", "is_split_into_words", "delimiter", "offset_mapping")
 
 
@@ -21,7 +24,7 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
     Nothing is trained. `pipeline("token-classification")` takes the best label of each token by itself, so that an `I-PER` may
     stand alone or after a `B-LOC`; this finds the sequence with the highest sum of logits among those that are valid in the
     scheme of the model's labels (`SpanScheme`). A word has the logits of its first piece, as models are trained in
-    transformers' examples.
+    transformers' examples. A [`CRFForTokenClassification`] keeps the transitions that it has learned.
 
     For each text a list of dictionaries, those that `pipeline("token-classification", aggregation_strategy="first")` gives:
     `entity_group`, `score`, `word`, `start` and `end`; but `score` is the probability of the span as a whole, among all valid
@@ -43,10 +46,16 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.scheme = SpanScheme(self.model.config.id2label)
+        self.field = self.model.crf if isinstance(self.model, CRFForTokenClassification) else None
+        self.scheme = SpanScheme(self.model.config.id2label, self._kind_of_scheme())
         if not getattr(self.tokenizer, "is_fast", False):
             kind = type(self.tokenizer).__name__
             raise ValueError(f"`tokenizer` must be a fast one, which tells where words begin, got {kind}.")
+
+    def _kind_of_scheme(self) -> Any:
+        """What the model says of it, if it does."""
+        own = getattr(self.model.config, "span_scheme", None)
+        return None if own == "auto" else own
 
     def _sanitize_parameters(
         self, begin: float | None = None, inside: float | None = None, num_best: int | None = None, **kwargs: Any
@@ -64,19 +73,26 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
         own = {"begin": begin, "inside": inside, "num_best": num_best}
         return preprocess, forward, {name: value for name, value in own.items() if value is not None}
 
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        """As in transformers; a model with a field is asked for emissions, of the words that were given or that it finds."""
+        if self.field is None:
+            found: dict[str, Any] = super()._forward(model_inputs)
+            return found
+        beside = {name: model_inputs.pop(name, None) for name in BESIDE}
+        word_ids = self.model.words.find_words(model_inputs["input_ids"], model_inputs.get("attention_mask"))
+        if beside["word_ids"] is not None:
+            given = [-1 if word is None else word for word in beside["word_ids"]]
+            word_ids = torch.tensor([given], device=word_ids.device)
+        logits = self.model(**model_inputs, word_ids=word_ids, decode=False).logits
+        return {"logits": logits, "own_word_ids": word_ids, **beside, **model_inputs}
+
     def postprocess(  # type: ignore[override]
         self, all_outputs: Sequence[Mapping[str, Any]], begin: float = 0.0, inside: float = 0.0, num_best: int | None = None
     ) -> list[dict[str, Any]]:
-        decoder = self.scheme.decoder(begin, inside)
+        decoder = self.scheme.decoder(begin, inside, self.field)
         found = []
         for outputs in all_outputs:
-            pieces = self._pieces(outputs, all_outputs[0])
-            groups: list[list[dict[str, Any]]] = []  # the pieces of each word
-            for piece in pieces:
-                if groups and piece["is_subword"]:
-                    groups[-1].append(piece)
-                else:
-                    groups.append([piece])
+            groups = self._words(self._pieces(outputs, all_outputs[0]), outputs.get("own_word_ids"))
             size = (len(groups), len(self.scheme.labels))
             logits = torch.tensor(np.array([group[0]["scores"] for group in groups])).view(size)
             chain, _ = decoder.chain(logits[None])
@@ -95,6 +111,22 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
         if len(all_outputs) > 1:
             raise ValueError("`num_best` is for texts that are read in one piece, and `stride` has divided this one.")
         return found
+
+    @staticmethod
+    def _words(pieces: list[dict[str, Any]], word_ids: torch.Tensor | None) -> list[list[dict[str, Any]]]:
+        """The pieces of each word, by the `word_ids (1, tokens)` of a model that has them."""
+        groups: list[list[dict[str, Any]]] = []
+        before = None
+        for piece in pieces:
+            own = None if word_ids is None else int(word_ids[0, piece["index"]])
+            if own is not None and own < 0:
+                continue
+            if groups and (piece["is_subword"] if own is None else own == before):
+                groups[-1].append(piece)
+            else:
+                groups.append([piece])
+            before = own
+        return groups
 
     def _pieces(self, outputs: Mapping[str, Any], first: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Of each token that is not a special one: its logits, and where it stands."""

@@ -87,6 +87,15 @@ class ChainScores:
         each = self.transitions.expand(batch, max(n - 1, 0), tags, tags)
         return tag_operators.expectations(self.emissions, each, self.lengths, self.emissions.new_ones(batch))[1]
 
+    def max_marginals(self) -> Tensor:
+        """The score of the best sequence that has each tag at each word, `(batch, n, tags)`, in float32 or better; no gradient.
+
+        The best tag of each word is that of a best sequence, unless two of these are alike. -inf where no sequence has the tag;
+        0 beyond the sentence.
+        """
+        found = tag_operators.max_marginals(self.emissions.detach(), self.transitions.detach(), self.lengths)
+        return found.to(at_least_float32(self.emissions.dtype))
+
     def sample(self, num_samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Drawn tags, `(num_samples, batch, n)`, -1 beyond the sentence; no gradient. Repeats with a seeded `generator`."""
         check_count("num_samples", num_samples)

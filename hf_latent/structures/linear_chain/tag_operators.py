@@ -118,6 +118,17 @@ def _top_k(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, k: in
     return found, scores
 
 
+def _max_marginals(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
+    given = _checked(emissions, transitions, lengths)
+    with seen_as(lambda _, place: ("emissions", place)):
+        _raise_if_none(reference.best_tags(*given)[1])
+    return reference.max_marginals(*given)  # there is no other
+
+
+def _fake_scores(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
+    return emissions.new_empty(emissions.shape, dtype=torch.float64)
+
+
 def _fake_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
     return emissions.new_empty(emissions.shape[:2], dtype=torch.int64)
 
@@ -165,6 +176,7 @@ expectations_derivative = _operator(
     _expectations_derivative,
     _fake_derivative,
 )
+max_marginals = _operator("max_marginals", "", "Tensor", _max_marginals, _fake_scores)
 sample = _operator("sample", ", Tensor seeds", "Tensor", _sample, _fake_sample)
 top_k = _operator("top_k", ", int k", "(Tensor, Tensor)", _top_k, _fake_top_k)
 

@@ -90,6 +90,22 @@ def best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[
     return found, (totals[-1].amax(1) > FORBIDDEN / 2) | (lengths == 0)
 
 
+def max_marginals(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
+    """`(batch, n, tags)`, the score of the best sequence that has each tag at each word; -inf where none has, 0 beyond."""
+    totals = forward(emissions, transitions, lengths, best=True)
+    nodes, pairs = (scores.double().masked_fill(scores.isneginf(), FORBIDDEN) for scores in (emissions, transitions))
+    found = torch.zeros_like(nodes)
+    onward = torch.zeros_like(nodes[:, 0]) if totals else nodes  # of what comes after the word
+    for word in range(len(totals) - 1, -1, -1):
+        found[:, word] = totals[word] + onward
+        if word:
+            step = pairs[:, word - 1] if pairs.dim() == 4 else pairs
+            before = (step + (nodes[:, word] + onward)[:, None, :]).amax(2).clamp(min=FORBIDDEN)
+            onward = before.where((word < lengths)[:, None], 0.0)
+    words = torch.arange(len(totals), device=lengths.device)
+    return found.masked_fill(found < FORBIDDEN / 2, -torch.inf).masked_fill((words >= lengths[:, None])[:, :, None], 0.0)
+
+
 def sample_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
     """Drawn tags, `(samples, batch, n)`, -1 beyond, going back from the last word."""
     samples, batch = seeds.shape

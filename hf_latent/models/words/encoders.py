@@ -15,7 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from hf_latent.inference.checks import is_eager
-from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
+from hf_latent.models.words.configuration_words import WordsConfig
 
 # What a trial on a short text does not show.
 REFUSED = {
@@ -79,8 +79,10 @@ def as_loaded(encoder: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ValueError: a type of model that cannot be the encoder.
     """
-    if isinstance(encoder.config, LatentTreeConfig):
-        raise ValueError("`encoder` is a latent-tree model already: load it with `from_pretrained`.")
+    if isinstance(encoder.config, WordsConfig):
+        raise ValueError(
+            f"`encoder` is a model of hf_latent already (a {encoder.config.model_type!r}): load it with `from_pretrained`."
+        )
     if not isinstance(encoder, _classes(encoder.config)):
         encoder = encoder.base_model
     if encoder.config.is_encoder_decoder:

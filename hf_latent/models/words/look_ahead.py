@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from hf_latent.models.latent_tree.encoders import encode, on_trial
+from hf_latent.models.words.encoders import encode, on_trial
 
 LENGTH = 8
 

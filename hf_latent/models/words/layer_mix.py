@@ -4,10 +4,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_latent.layers import ScalarMix
-from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
+from hf_latent.models.words.configuration_words import WordsConfig
 
 
-def new_layer_mix(config: LatentTreeConfig) -> ScalarMix | None:
+def new_layer_mix(config: WordsConfig) -> ScalarMix | None:
     """Of as many layers as the configuration says; where it leaves that open, of all, which it says from then on.
 
     None where the last layer is taken as it is.

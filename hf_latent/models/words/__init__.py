@@ -1,0 +1,1 @@
+"""The words of a text, by any encoder: what all models of this package stand on."""
