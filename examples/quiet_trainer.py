@@ -1,5 +1,6 @@
 """A Trainer that prints nothing and saves nothing: for many runs at once, of which each gives its figures."""
 
+import tempfile
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ def quiet_trainer(
     trainer = Trainer(
         model,
         TrainingArguments(
-            output_dir="unused",
+            output_dir=tempfile.gettempdir(),  # in which nothing is written
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
