@@ -20,7 +20,7 @@ from hf_latent.models.latent_tree.pipeline_dependency_parsing import DependencyP
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
 from hf_latent.models.spans.pipeline_span_tagging import SpanTaggingPipeline
 from hf_latent.moved import with_old_names
-from hf_latent.structures import Categorical, ChainScores, DependencyTree, Independent, LinearChain, Structure
+from hf_latent.structures import Categorical, ChainScores, DependencyTree, Independent, LinearChain, Structure, Subset
 
 __version__ = "0.1.0"
 with_old_names(__name__)
@@ -44,6 +44,7 @@ __all__ = [
     "RelianceCallback",
     "SpanTaggingPipeline",
     "Structure",
+    "Subset",
     "TreeStatisticsCallback",
     "encode_words",
     "get_estimator",
