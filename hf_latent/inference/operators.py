@@ -59,6 +59,14 @@ def by_way_of_the_cpu(operator: Callable[..., Any]) -> Callable[..., Any]:
     return moved
 
 
+def operator(name: str, schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """An operator of torch, `torch.ops.hf_latent.<name>`, by a function for the CPU, and one that gives empty results."""
+    made = torch.library.custom_op(f"hf_latent::{name}", by_way_of_the_cpu(function), mutates_args=(), schema=schema)
+    made.register_kernel("cpu")(function)
+    made.register_fake(fake)
+    return made
+
+
 class Operators:
     """The operators of one class of structures, whose fields are their last arguments."""
 

@@ -22,7 +22,7 @@ from hf_latent.inference.checks import (
     raise_no_structure,
     seen_as,
 )
-from hf_latent.inference.operators import by_way_of_the_cpu, is_reference_wanted
+from hf_latent.inference.operators import is_reference_wanted, operator
 from hf_latent.structures.linear_chain import tag_reference as reference
 from hf_latent.structures.linear_chain.cpu import operations
 
@@ -155,15 +155,7 @@ def _fake_top_k(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, 
 
 
 def _operator(name: str, others: str, outputs: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    made = torch.library.custom_op(
-        f"hf_latent::chain_tags_{name}",
-        by_way_of_the_cpu(function),
-        mutates_args=(),
-        schema=f"({_INPUTS}{others}) -> {outputs}",
-    )
-    made.register_kernel("cpu")(function)
-    made.register_fake(fake)
-    return made
+    return operator(f"chain_tags_{name}", f"({_INPUTS}{others}) -> {outputs}", function, fake)
 
 
 argmax = _operator("argmax", "", "Tensor", _argmax, _fake_tags)

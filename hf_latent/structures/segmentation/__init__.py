@@ -1,0 +1,5 @@
+"""Segmentations: their definition, and the algorithms on them; with or without scores of transitions."""
+
+from hf_latent.structures.segmentation.segmentation import Segmentation
+
+__all__ = ["Segmentation"]
