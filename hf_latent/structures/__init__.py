@@ -5,9 +5,19 @@ from hf_latent.structures.categorical import Categorical
 from hf_latent.structures.dependency_tree import DependencyTree
 from hf_latent.structures.independent import Independent
 from hf_latent.structures.linear_chain import ChainScores, LinearChain
-from hf_latent.structures.segmentation import Segmentation
+from hf_latent.structures.segmentation import Segmentation, SegmentScores
 from hf_latent.structures.structure import Structure, TopK
 
 with_old_names(__name__)
 
-__all__ = ["Categorical", "ChainScores", "DependencyTree", "Independent", "LinearChain", "Segmentation", "Structure", "TopK"]
+__all__ = [
+    "Categorical",
+    "ChainScores",
+    "DependencyTree",
+    "Independent",
+    "LinearChain",
+    "SegmentScores",
+    "Segmentation",
+    "Structure",
+    "TopK",
+]

@@ -22,7 +22,7 @@ from hf_latent.inference.checks import (
     raise_no_structure,
     seen_as,
 )
-from hf_latent.inference.operators import is_reference_wanted, operator
+from hf_latent.inference.operators import connect, is_reference_wanted, operator
 from hf_latent.structures.linear_chain import tag_reference as reference
 from hf_latent.structures.linear_chain.cpu import operations
 
@@ -171,20 +171,4 @@ expectations_derivative = _operator(
 max_marginals = _operator("max_marginals", "", "Tensor", _max_marginals, _fake_scores)
 sample = _operator("sample", ", Tensor seeds", "Tensor", _sample, _fake_sample)
 top_k = _operator("top_k", ", int k", "(Tensor, Tensor)", _top_k, _fake_top_k)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _log_partition_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *expectations(*ctx.saved_tensors, grad), None
-
-
-def _expectations_backward(ctx: Any, nodes: Tensor, pairs: Tensor) -> tuple[Tensor | None, ...]:
-    moved = expectations_derivative(*ctx.saved_tensors, nodes, pairs)
-    return moved[0], moved[1], None, moved[2]
-
-
-log_partition.register_autograd(_log_partition_backward, setup_context=_save)
-expectations.register_autograd(_expectations_backward, setup_context=_save)
+connect(log_partition, expectations, expectations_derivative)
