@@ -28,4 +28,4 @@ class TestSegmentation(StructureConformance):
 
 class TestSegmentationWithoutLabels(TestSegmentation):
     structure = Segmentation(3)
-    lengths = [6, 3, 2, 1, 0, 6]
+    lengths = [5, 3, 2, 1, 0, 6]
