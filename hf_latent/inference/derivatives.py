@@ -48,9 +48,7 @@ def hessian_product(function: Callable[[Tensor], Tensor], at: Tensor, direction:
     return differentiably(work)
 
 
-def weighted_gradient(
-    function: Callable[..., Tensor], scores: tuple[Tensor, ...], weights: Tensor
-) -> tuple[Tensor, ...]:
+def weighted_gradient(function: Callable[..., Tensor], scores: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, ...]:
     """The gradient of Σ weights · function(*scores), a tensor for each of the scores, in float64."""
     joined = differentiably(lambda: _joined_gradient(function, scores, weights)[0])
     return _split(joined, scores)

@@ -27,5 +27,5 @@ class TestSegmentation(StructureConformance):
 
 
 class TestSegmentationWithoutLabels(TestSegmentation):
-    structure = Segmentation(3)
-    lengths = [5, 3, 2, 1, 0, 6]
+    structure = Segmentation(4)
+    lengths = [5, 4, 2, 1, 0, 5]

@@ -146,7 +146,10 @@ def _traced(
     for _ in range(n):
         label = choose(exits[rows, end] + following)
         begin = (end[:, None] - sizes).clamp(min=0)
-        terms = scores[rows[:, None], begin.clamp(max=n - 1), sizes - 1, label[:, None]] + entries[rows[:, None], begin, label[:, None]]
+        terms = (
+            scores[rows[:, None], begin.clamp(max=n - 1), sizes - 1, label[:, None]]
+            + entries[rows[:, None], begin, label[:, None]]
+        )
         size = choose(terms.masked_fill(sizes > end[:, None], FORBIDDEN))
         goes_on = end > 0
         end = (end - size - 1).clamp(min=0).where(goes_on, 0)

@@ -103,9 +103,7 @@ def expectations_derivative(
     found, links = np.zeros(batch.values.shape), np.zeros((len(segments), batch.links.shape[1]))
     rates = np.zeros(len(segments))
     along = array(segment_direction.double()).reshape(batch.values.shape), links_of(transition_direction)
-    batch.go(
-        kernels.expectations_derivative, 40, (array(weights.double()), *along), (found, links, rates), times=2
-    )
+    batch.go(kernels.expectations_derivative, 40, (array(weights.double()), *along), (found, links, rates), times=2)
     return torch.from_numpy(found).view(segments.shape), _summed(links, transitions), torch.from_numpy(rates)
 
 
@@ -123,7 +121,9 @@ def k_best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, k: i
     found, scores = np.full((len(segments), k, segments.shape[1]), -1), np.full((len(segments), k), -np.inf)
 
     def work(first: int, last: int) -> None:
-        k_best.k_best_segments(batch.values, batch.links, batch.labels, batch.sizes, first, last, found, scores, batch.cancelled)
+        k_best.k_best_segments(
+            batch.values, batch.links, batch.labels, batch.sizes, first, last, found, scores, batch.cancelled
+        )
 
     if len(segments):
         terms = batch.values.shape[2] + batch.links.shape[1]
