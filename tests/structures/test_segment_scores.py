@@ -205,7 +205,7 @@ def test_opcheck():
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**31), st.sampled_from([0.1, 3.0, 1e3]))
 def test_invariants(n, longest, labels, seed, scale):
-    """Each word lies in one segment; what begins a sentence ends it; the best is likeliest; a constant for each word moves log Z."""
+    """Each word lies in one segment; the best is likeliest; a constant for each word moves log Z alone."""
     generator = torch.Generator().manual_seed(seed)
     segments, transitions = (
         scale * torch.randn(shape, generator=generator, dtype=torch.float64)

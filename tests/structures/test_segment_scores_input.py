@@ -128,9 +128,7 @@ def test_bad_input():
     none[1, 0] = -torch.inf
     for name in ("argmax", "log_partition", "marginals", "sample", "entropy"):
         for way in (transitions, None):
-            with pytest.raises(
-                ValueError, match=r"`segments` must leave a structure to choose in every row, but in segments\[1\]"
-            ):
+            with pytest.raises(ValueError, match=r"`segments` must leave a structure to choose .*, but in segments\[1\]"):
                 getattr(SegmentScores(none, way), name)()
     with pytest.raises(ValueError, match=r"segments\[1\]"):
         SegmentScores(none, transitions).top_k(2)

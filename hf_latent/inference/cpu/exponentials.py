@@ -30,7 +30,7 @@ from hf_latent.inference.cpu.simd import (
 
 _WHOLE = ir.VectorType(ir.IntType(64), WIDTH)
 
-# Added to this, a number is rounded to an integer, which is then in its lowest bits; `_ROUNDER_BITS` are those of the sum with 0.
+# Added to this number, whose bits these are, another is rounded to an integer, which is then in its lowest bits.
 _ROUNDER = 1.5 * 2.0**52
 _ROUNDER_BITS = 0x4338000000000000
 
@@ -125,7 +125,7 @@ def _(x):  # type: ignore[no-untyped-def]
 
 @part
 def log_sum(terms, first, count):  # type: ignore[no-untyped-def]
-    """log Σ exp of `count` terms of a row, each of which is replaced by its share of the sum; shares are 0 where all are -inf."""
+    """log Σ exp of `count` terms of a row, which become their shares of the sum; 0 where all terms are -inf."""
     highest = value(load(terms, first))
     for k in range(first + 1, first + count):
         highest = larger(value(load(terms, k)), highest)

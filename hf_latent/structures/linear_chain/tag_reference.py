@@ -36,7 +36,7 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
 
 def expectations(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
     """The gradient of the weighted sum of log Z, in the shapes of `emissions` and `transitions`."""
-    return weighted_gradient(lambda *scores: log_partition(*scores, lengths), (emissions, transitions), weights)
+    return weighted_gradient(lambda nodes, pairs: log_partition(nodes, pairs, lengths), (emissions, transitions), weights)
 
 
 def expectations_derivative(
@@ -54,7 +54,7 @@ def expectations_derivative(
     if pairs_along.dim() == 4:
         pairs_along = pairs_along.masked_fill(outside[:, 1:, None, None], 0.0)
     return weighted_gradient_derivative(
-        lambda *scores: log_partition(*scores, lengths), (emissions, transitions), weights, (along, pairs_along)
+        lambda nodes, pairs: log_partition(nodes, pairs, lengths), (emissions, transitions), weights, (along, pairs_along)
     )
 
 

@@ -21,7 +21,8 @@ def choices_from_lists(sentences: Sequence[Sequence[tuple[int, int, int]]], n: i
     """The inverse of `lists_from_choices`: `(batch, n)`. That the segments fill their sentences is not checked here.
 
     Raises:
-        ValueError: a segment that does not lie within n words, has more than `max_length` of them, or another label; it is named.
+        ValueError: a segment that does not lie within n words, has more than `max_length` of them, or another label; the first
+            is named.
     """
     choices = torch.full((len(sentences), n), -1)
     for row, segments in enumerate(sentences):
@@ -42,15 +43,16 @@ def segments_from_choices(choices: Tensor, max_length: int, labels: int, dtype: 
 
 
 def choices_from_segments(segments: Tensor) -> Tensor:
-    """The inverse of `segments_from_choices`; for marginals, what likeliest begins at each word, be it a segmentation or not."""
+    """The inverse of `segments_from_choices`; for marginals, what likeliest begins at each word (a segmentation or not)."""
     flat = segments.flatten(-2)
     return flat.argmax(-1).masked_fill(flat.amax(-1) == 0, -1)
 
 
 def to_torch_struct(segments: Tensor, transitions: Tensor | None = None) -> Tensor:
-    """The potentials `(batch, n, max_length + 1, labels, labels)` of torch-struct's `SemiMarkovCRF`, whose lengths are one more.
+    """`(batch, n, max_length + 1, labels, labels)` as torch-struct's `SemiMarkovCRF` has them; its lengths are one more.
 
-    Indexed `[first word, number of words, label, label before]`; what comes before the first segment is the label 0.
+    Indexed `[first word, number of words, label, label before]`; before the first segment comes label 0. `transitions` are
+    `(labels, labels)`.
     """
     batch, n, longest, labels = segments.shape
     found = segments.new_full((batch, n, longest + 1, labels, labels), -1e9)

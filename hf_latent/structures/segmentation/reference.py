@@ -1,7 +1,8 @@
 """Segmentations by the readable recursions: in float64, on any device.
 
-`segments (batch, n, longest, labels)` and `transitions` (`(labels, labels)`, `(batch, labels, labels)`, or `(0, 0)` where none are
-scored) are checked, with -inf for what is forbidden; each row of `lengths (batch,)` words has a segmentation that is allowed.
+`segments (batch, n, longest, labels)` and `transitions` (`(labels, labels)`, `(batch, labels, labels)`, or `(0, 0)` where none
+are scored) are checked, with -inf for what is forbidden; each row of `lengths (batch,)` words has a segmentation that is
+allowed.
 """
 
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def log_partition(segments: Tensor, transitions: Tensor, lengths: Tensor) -> Ten
 
 def expectations(segments: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
     """The gradient of the weighted sum of log Z, in the shapes of `segments` and `transitions`."""
-    return weighted_gradient(lambda *scores: log_partition(*scores, lengths), (segments, transitions), weights)
+    return weighted_gradient(lambda scores, links: log_partition(scores, links, lengths), (segments, transitions), weights)
 
 
 def expectations_derivative(
@@ -86,7 +87,7 @@ def expectations_derivative(
     along = segment_direction.double().masked_fill(~inside | segments.isneginf(), 0.0)
     links_along = transition_direction.double().masked_fill(transitions.isneginf(), 0.0)
     return weighted_gradient_derivative(
-        lambda *scores: log_partition(*scores, lengths), (segments, transitions), weights, (along, links_along)
+        lambda scores, links: log_partition(scores, links, lengths), (segments, transitions), weights, (along, links_along)
     )
 
 
@@ -110,9 +111,10 @@ def sample_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, seed
         last = (scores > FORBIDDEN / 2).int().cumsum(1).argmax(1)  # where rounding carried it past the end
         return torch.minimum(drawn, last)
 
-    totals = (part[rows] for part in forward(segments, transitions, lengths))
+    exits, entries = forward(segments, transitions, lengths)
     own = transitions[rows] if transitions.dim() == 3 else transitions
-    return _traced(*totals, segments[rows], own, lengths[rows], draw).view(samples, batch, -1)
+    found = _traced(exits[rows], entries[rows], segments[rows], own, lengths[rows], draw)
+    return found.view(samples, batch, segments.shape[1])
 
 
 def positions(segments: Tensor, lengths: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Operators of torch on segmentations whose neighbours have scores of transitions: what is checked, fakes, gradients, devices.
 
-All take `segments (batch, n, max_length, labels)`, `transitions` `(labels, labels)`, `(batch, labels, labels)` or `(0, 0)` for none,
-and `lengths (batch,)` or None.
+All take `segments (batch, n, max_length, labels)`, `transitions` `(labels, labels)`, `(batch, labels, labels)` or `(0, 0)` for
+none, and `lengths (batch,)` or None.
 """
 
 from collections.abc import Callable

@@ -33,18 +33,18 @@ class BestSegments(NamedTuple):
 class SegmentScores:
     """The distribution p(z) ∝ exp(s·z + Σ transitions[y, y'] + start[first y] + end[last y]) over labelled segmentations z.
 
-    All of `Segmentation`, with scores of what labels neighbours have. Time is O(n · max_length · labels + n · labels²) a sentence;
-    the log-partition works in room of O(max_length · labels + labels²), whatever the length, beside its input (and a copy of that if
-    there are scores of start or end). A score of -inf, or one that lies 1e12 and more below the best of its row, forbids a segment
-    or a transition, in every operation. What ends beyond a sentence is ignored, and has a gradient of 0. A sentence without words
-    has one (empty) segmentation. Sarawagi and Cohen (2004).
+    All of `Segmentation`, with scores of what labels neighbours have. Time is O(n · max_length · labels + n · labels²) a
+    sentence; the log-partition works in room of O(max_length · labels + labels²), whatever the length, beside its input (and a
+    copy of that if there are scores of start or end). A score of -inf, or one that lies 1e12 and more below the best of its
+    row, forbids a segment or a transition, in every operation. What ends beyond a sentence is ignored, and has a gradient of 0.
+    A sentence without words has one (empty) segmentation. Sarawagi and Cohen (2004).
 
-    One segmentation is written as *choices* `(n,)`: at each word where a segment begins, `(words - 1) * labels + label`, the place
-    of the segment in `segments[b, i].flatten()`, and -1 at all other words. See `conversions` for lists and 0/1 tensors.
+    One segmentation is written as *choices* `(n,)`: at each word where a segment begins, `(words - 1) * labels + label`, the
+    place of the segment in `segments[b, i].flatten()`, and -1 at all other words. See `conversions` for lists and 0/1 tensors.
 
     Args:
-        segments: `(batch, n, max_length, labels)`, by first word, number of words (less 1) and label, in any floating dtype; sums
-            are float64 within.
+        segments: `(batch, n, max_length, labels)`, by first word, number of words (less 1) and label, in any floating dtype;
+            sums are float64 within.
         transitions: `(labels, labels)`, a row for the label of the earlier segment and a column for that of the next; or, for
             each sentence its own, `(batch, labels, labels)`. By default, labels do not matter to each other.
         lengths: `(batch,)`, the numbers of words; by default n.
@@ -140,7 +140,7 @@ class SegmentScores:
         return self._score(choices).to(at_least_float32(self.segments.dtype))
 
     def log_prob(self, choices: Tensor) -> Tensor:
-        """log p of a segmentation, `(batch,)`, at most 0: `score` less `log_partition`, subtracted in float64. Differentiable."""
+        """log p of a segmentation, `(batch,)`, at most 0: `score` less `log_partition`, in float64. Differentiable."""
         value = self._score(choices) - segment_operators.log_partition(*self._own)
         value = torch.where(value > 0, value - value.detach(), value)  # rounding only
         return value.to(at_least_float32(self.segments.dtype))
@@ -188,11 +188,10 @@ class SegmentScores:
         wrong[:, :n] |= begins & ~inside
         if wrong.any():
             row, word = wrong.nonzero()[0].tolist()
-            value = f"{int(choices[row, word])}" if word < n else "no word"
             raise WrongAt(
                 "`{name}` must be a segmentation: (words - 1) · labels + label where a segment begins, which is where the one "
-                "before ends, and -1 elsewhere; but {name}{place} (sentence, word) is "
-                f"{value}, of a sentence of {int(lengths[row])} words, segments of at most {longest} and {labels} labels. Take what "
+                f"before ends, and -1 elsewhere; but {{name}}{{place}} (sentence, word) is {int(choices[row, word])}, in a "
+                f"sentence of {int(lengths[row])} words, with segments of at most {longest} words and {labels} labels. Take what "
                 "`argmax` or `sample` returns, or `conversions.choices_from_lists`.",
                 "choices",
                 (row, word),

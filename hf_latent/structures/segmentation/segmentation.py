@@ -19,17 +19,17 @@ LARGEST_ENUMERATION = 300_000
 class Segmentation(DeclaredStructure):
     """All ways to cut the words of a sentence into segments of at most `max_length` words, and to label each.
 
-    `scores[b, i, l, y]`, shape `(batch, n, max_length, labels)`: the segment that begins at word i, has l + 1 words, and label y.
-    `lengths (batch,)` is the number of words; segments that end beyond are ignored on input and exactly 0 on output. A score of
-    -inf forbids the segment. A sentence without words has one (empty) segmentation. A semi-Markov model (Sarawagi and Cohen 2004)
-    without transitions, for which see `SegmentScores`.
+    `scores[b, i, l, y]`, shape `(batch, n, max_length, labels)`: the segment that begins at word i, has l + 1 words, and label
+    y. `lengths (batch,)` is the number of words; segments that end beyond are ignored on input and exactly 0 on output. A score
+    of -inf forbids the segment. A sentence without words has one (empty) segmentation. A semi-Markov model (Sarawagi and Cohen
+    2004) without transitions, for which see `SegmentScores`.
 
     Attributes:
         max_length: how many words a segment has at most.
         labels: how many labels there are.
 
-    Every operation costs O(n · max_length · labels) a sentence in n steps; `sparsemap` some such argmaxes, `top_k` k times as much
-    at most.
+    Every operation costs O(n · max_length · labels) a sentence in n steps; `sparsemap` some such argmaxes, `top_k` k times as
+    much at most.
     """
 
     max_length: int

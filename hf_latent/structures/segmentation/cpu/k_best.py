@@ -13,8 +13,8 @@ def k_best_segments(values, links, labels, sizes, first, last, found, scores, ca
     width = labels if linked else 1
     for row in range(first, last):
         n = sizes[row]
-        # At each place, for each label: the scores of what is kept, best first, and which segment and rank, or label and rank, led
-        # there. `exits` are of all that ends there with a segment of the label; `entries` of all before one that begins there.
+        # At each place, for each label: the scores that are kept, best first, and which segment and rank, or label and rank,
+        # led there. `exits` end there with a segment of the label; `entries` are what comes before one that begins there.
         exits, exit_from = np.full((n + 1, width, k), -np.inf), np.zeros((n + 1, width, k), np.int64)
         entries, entry_from = np.full((n + 1, width, k), -np.inf), np.zeros((n + 1, width, k), np.int64)
         entries[0, :, 0] = 0.0

@@ -1,8 +1,8 @@
 """What Python calls: each operation on a range of groups of a batch.
 
 `values (batch, n, longest · labels)` are the scores of segments by the word that they begin at, in float32 or float64, and
-`links` those of transitions, `(batch, labels²)`, `(1, labels²)` for all sentences alike, or `(1, 0)` if there are none; with -inf
-for what is forbidden. `sizes (batch,)` are the lengths, and `order` lists the rows so that those of a group lie side by side,
+`links` those of transitions, `(batch, labels²)`, `(1, labels²)` for all sentences alike, or `(1, 0)` for none; with -inf for
+what is forbidden. `sizes (batch,)` are the lengths, and `order` lists the rows so that those of a group lie side by side,
 longest first. `status (batch,)` says which rows have no structure, and where `cancelled (1,)` is set, nobody waits for the
 results.
 """
@@ -13,7 +13,7 @@ from hf_latent.inference.cpu.batch import DONE, NO_STRUCTURE
 from hf_latent.inference.cpu.compiling import Kernel, part
 from hf_latent.inference.cpu.exponentials import log_sum
 from hf_latent.inference.cpu.random import drawn
-from hf_latent.inference.cpu.simd import WIDTH, row, store
+from hf_latent.inference.cpu.simd import WIDTH, store
 from hf_latent.structures.segmentation.cpu.recursions import (
     begin,
     charts,

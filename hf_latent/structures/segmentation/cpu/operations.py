@@ -1,8 +1,8 @@
 """The kernels on segmentations with tensors in and out.
 
 `segments (batch, n, longest, labels)` and `transitions` are checked, with -inf for what is forbidden; the latter are
-`(labels, labels)`, `(batch, labels, labels)`, or `(0, 0)` where none are scored. Choices `(batch, n)` name the segment that begins at
-each word, `(length - 1) · labels + label`, or are -1.
+`(labels, labels)`, `(batch, labels, labels)`, or `(0, 0)` where none are scored. Choices `(batch, n)` name the segment that
+begins at each word, `(length - 1) · labels + label`, or are -1.
 """
 
 from typing import Any
@@ -116,7 +116,7 @@ def sample_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, seed
 
 
 def k_best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The choices of the k best segmentations, `(batch, k, n)`, best first, -1 for none; their scores `(batch, k)` in float64."""
+    """The choices of the k best segmentations, `(batch, k, n)`, -1 for none; and their scores `(batch, k)` in float64."""
     batch = Sentences(segments, transitions, lengths)
     found, scores = np.full((len(segments), k, segments.shape[1]), -1), np.full((len(segments), k), -np.inf)
 

@@ -1,11 +1,11 @@
 """The recursions over a sentence, eight sentences at a time: `WIDTH` lanes, each of its own length.
 
-Place j of a sentence is where its word j begins and j words have ended. The segments that end at a place stand in a row, first by
-label and then by length: `label · longest + length - 1`. Sums are log-sums, since a segment costs an exponential in any case
+Place j of a sentence is where its word j begins and j words have ended. The segments that end at a place stand in a row, first
+by label and then by length: `label · longest + length - 1`. Sums are log-sums, since a segment costs an exponential in any case
 (segmentations differ in the number of their parts, so that no constant can be taken out of all): nothing overflows or is lost.
 
 Each log-sum leaves the shares of its terms behind. Going back, probabilities are products of shares alone: a segment has the
-probability that a segment with its label ends at its end, times its share there. Beyond a sentence, terms are -inf and shares 0.
+probability that one with its label ends where it does, times its share there. Beyond a sentence, terms are -inf and shares 0.
 
 Where no transitions are scored, the label of a segment does not matter to the next, and one log-sum at each place is all.
 """
@@ -21,10 +21,11 @@ from hf_latent.inference.cpu.simd import WIDTH, chart, constant, copy_lane, incr
 def charts(scratch, first, kept, steps, longest, labels, linked):  # type: ignore[no-untyped-def]
     """Room for a group of which `kept` places and the shares at `steps` of them are remembered, behind the `first` numbers.
 
-    Returns a row for each place: `entries`, the log-sums over all that comes before a segment of each label that begins there, and
-    `exits`, for what is computed of segments that end there; a row for each step: `segments` that end at a place, and `turns`, the
-    terms `next label · labels + last label` of the transitions there; the scores of `transitions`, and their `flows`, 0; and two
-    rows `ends`, for one place and for the ends of sentences. Without transitions (not `linked`), one label stands for all.
+    Returns a row for each place: `entries`, the log-sums over all that comes before a segment of each label that begins there,
+    and `exits`, for what is computed of segments that end there; a row for each step: `segments` that end at a place, and
+    `turns`, the terms `next label · labels + last label` of the transitions there; the scores of `transitions`, and their
+    `flows`, 0; and two rows `ends`, for one place and for the ends of sentences. Without transitions (not `linked`), one label
+    stands for all.
     """
     width, pairs = (labels, labels * labels) if linked else (1, 0)
     entries = chart(scratch, first, kept, width)
@@ -44,7 +45,7 @@ def charts(scratch, first, kept, steps, longest, labels, linked):  # type: ignor
 
 @part
 def gather_segments(values, rows, sizes, end, labels, outside, lanes):  # type: ignore[no-untyped-def]
-    """Into the row `lanes` what `values (batch, n, longest · labels)` say of the segments that end at a place; else `outside`."""
+    """Into the row `lanes`, the `values (batch, n, longest · labels)` of segments that end at a place; else `outside`."""
     longest = values.shape[2] // labels
     for lane in range(WIDTH):
         inside = lane < len(rows) and end <= sizes[rows[lane]]
@@ -127,7 +128,8 @@ def go_back(end, rows, sizes, longest, labels, linked, chances, segments, turns,
     """Turns the shares of the segments that end at a place into probabilities, and adds these to the `chances`.
 
     `chances[j, label]`: the probability that a segment with this label begins at place j; 0 on entry, and complete here for all
-    places from `end` on. `ends`, of which the second row has the shares of the last labels, gets those of segments that end here.
+    places from `end` on. `ends`, of which the second row has the shares of the last labels, gets those of all
+    that ends here.
     """
     here, now = row(ends, 0, 0), row(chances, end, 0)
     if linked:
