@@ -64,11 +64,10 @@ def test_of_nothing_and_of_less_than_a_segment(shape):
 @pytest.mark.parametrize("name", ["marginals", "ste_identity", "spigot", "score_function"])
 def test_a_network_learns_through_it(name):
     words, _ = problem(torch.float32)
-    scores = torch.randn(4, 5, 3, 2) + 3.0 * torch.arange(3)[:, None]  # long segments, on which the loss improves
-    scores.requires_grad_()
+    scores, wanted = torch.randn(4, 5, 3, 2, requires_grad=True), torch.randn(5, 7)
 
     def task_loss(value: torch.Tensor) -> torch.Tensor:
-        return SegmentPooling()(words, value).cos().flatten(1).sum(1)
+        return (SegmentPooling()(words, value) * wanted).flatten(1).sum(1)
 
     latent = get_estimator(name)(Segmentation(3, 2), scores, LENGTHS, task_loss)
     (task_loss(latent.value) + latent.loss).sum().backward()

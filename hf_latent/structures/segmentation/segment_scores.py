@@ -191,8 +191,8 @@ class SegmentScores:
             raise WrongAt(
                 "`{name}` must be a segmentation: (words - 1) · labels + label where a segment begins, which is where the one "
                 f"before ends, and -1 elsewhere; but {{name}}{{place}} (sentence, word) is {int(choices[row, word])}, in a "
-                f"sentence of {int(lengths[row])} words, with segments of at most {longest} words and {labels} labels. Take what "
-                "`argmax` or `sample` returns, or `conversions.choices_from_lists`.",
+                f"sentence of {int(lengths[row])} words, with segments of at most {longest} words and {labels} labels. Take "
+                "what `argmax` or `sample` returns, or `conversions.choices_from_lists`.",
                 "choices",
                 (row, word),
             )
