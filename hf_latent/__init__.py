@@ -29,6 +29,7 @@ from hf_latent.structures import (
     Segmentation,
     SegmentScores,
     Structure,
+    Subset,
 )
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "Segmentation",
     "SpanTaggingPipeline",
     "Structure",
+    "Subset",
     "TreeStatisticsCallback",
     "encode_words",
     "get_estimator",

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from model import SequenceModel, TreeModel
+from quiet_trainer import quiet_trainer
 from tasks import LONGEST, Task
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import Trainer, set_seed
 
 from hf_latent import DependencyTree, get_estimator
 from hf_latent.data.expressions import Expression
@@ -83,26 +83,19 @@ def new_trainer(task: Task, run: dict[str, Any]) -> Trainer:
     rate = run.get("learning_rate", 4e-3)
     rates = dict.fromkeys(["tree", "embeddings", "context"], 1e-3) if latent and "own learning rate" not in without else {}
     optimizer = torch.optim.AdamW(parameter_groups(model, rate, rates, weight_decay=0.01), fused=True)
-    arguments = TrainingArguments(
-        output_dir="unused",
-        max_steps=steps,
-        per_device_train_batch_size=BATCH,
-        train_sampling_strategy="sequential",
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": steps // 2, "decay_type": "linear"},
-        save_strategy="no",
-        logging_strategy="steps",
-        logging_steps=max(steps // 10, 1),
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        seed=run["seed"],
-    )
+    arguments = {
+        "max_steps": steps,
+        "per_device_train_batch_size": BATCH,
+        "train_sampling_strategy": "sequential",
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {"num_decay_steps": steps // 2, "decay_type": "linear"},
+        "logging_strategy": "steps",
+        "logging_steps": max(steps // 10, 1),
+        "remove_unused_columns": False,
+        "seed": run["seed"],
+    }
     data = training_data(task, steps, run["seed"], "curriculum" not in without)
-    trainer = Trainer(model, arguments, train_dataset=data, data_collator=partial(collate, task), optimizers=(optimizer, None))
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    trainer = quiet_trainer(model, optimizer, arguments, train_dataset=data, data_collator=partial(collate, task))
     if latent:
         trainer.add_callback(ScheduleCallback(**schedules(run["row"], without)))
     return trainer

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from quiet_trainer import quiet_trainer
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, set_seed
 from upper_layers import learn_upper_layers
 
 from hf_latent import DataCollatorForLatentTrees, LatentTreeForTokenClassification, encode_words
@@ -149,28 +149,21 @@ def train(encoder: str, train_file: str, test_file: str, /, **run: Any) -> dict[
     drawn = examples(run["kind"], parts["train"], run["trees"], run["steps"], run["seed"])
     learned, shown = parts["train"].select([place for place, _ in drawn]), [shows for _, shows in drawn]
     rate = run["learning_rate"]
-    trainer = Trainer(
+    trainer = quiet_trainer(
         model,
-        TrainingArguments(
-            output_dir="unused",
-            max_steps=run["steps"],
-            per_device_train_batch_size=BATCH,
-            train_sampling_strategy="sequential",  # the batches are as they were drawn
-            lr_scheduler_type="linear",
-            warmup_steps=0.1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            seed=run["seed"],
-        ),
+        torch.optim.AdamW(encoder_parameter_groups(model, rate, rate / 10, weight_decay=0.01)),
+        {
+            "max_steps": run["steps"],
+            "per_device_train_batch_size": BATCH,
+            "train_sampling_strategy": "sequential",  # the batches are as they were drawn
+            "lr_scheduler_type": "linear",
+            "warmup_steps": 0.1,
+            "seed": run["seed"],
+        },
         train_dataset=features(tokenizer, learned, shown, labelled=run["kind"] != "trees"),
         data_collator=DataCollatorForLatentTrees(tokenizer),
         processing_class=tokenizer,
-        optimizers=(torch.optim.AdamW(encoder_parameter_groups(model, rate, rate / 10, weight_decay=0.01)), None),
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from quiet_trainer import quiet_trainer
 from tasks import LABELS, Texts, contrasts, read
-from transformers import AutoModel, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import AutoModel, AutoTokenizer, DataCollatorWithPadding, Trainer, set_seed
 from upper_layers import learn_upper_layers
 
 from hf_latent import LatentTreeForPairClassification, LatentTreeForSequenceClassification, parse
@@ -41,31 +41,24 @@ def train(encoder_folder: str, folder: str, /, **run: Any) -> dict[str, Any]:
     examples = texts["train"] if run["examples"] is None else texts["train"].some(run["examples"], seed=run["seed"])
     model = new_model(run, encoder_folder, tokenizer)
     groups = encoder_parameter_groups(model, run["learning_rate"], run["encoder_rate"], weight_decay=0.01)
-    arguments = TrainingArguments(
-        output_dir="unused",
-        num_train_epochs=run["epochs"],
-        per_device_train_batch_size=BATCH,
-        per_device_eval_batch_size=100,
-        train_sampling_strategy="group_by_length",
-        lr_scheduler_type="linear",
-        warmup_steps=0.1,
-        save_strategy="no",
-        logging_strategy="epoch",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        seed=run["seed"],
-    )
-    trainer = Trainer(
+    arguments = {
+        "num_train_epochs": run["epochs"],
+        "per_device_train_batch_size": BATCH,
+        "per_device_eval_batch_size": 100,
+        "train_sampling_strategy": "group_by_length",
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,
+        "logging_strategy": "epoch",
+        "seed": run["seed"],
+    }
+    trainer = quiet_trainer(
         model,
+        torch.optim.AdamW(groups),
         arguments,
         train_dataset=examples.dataset(tokenizer),
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
-        optimizers=(torch.optim.AdamW(groups), None),
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
     if "entropy_bonus" in run:
         start, end, until = run["entropy_bonus"]
         trainer.add_callback(ScheduleCallback(entropy_bonus=linear(start, end, until=until)))

@@ -3,6 +3,7 @@
 `inference` knows no structure: what it needs to know of one is in `Choices`, which structures are.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from hf_latent.inference.random import uniforms
 
 
 class Choices(Protocol):
-    """A structure with one part in each group: of the last `group_dims` dimensions of its scores, one entry."""
+    """A structure with one part in each group at most: of the last `group_dims` dimensions of its scores, one entry."""
 
     @property
     def group_dims(self) -> int: ...
@@ -134,7 +135,7 @@ class Algorithms(ABC):
     def _empty_projection(self, structure: Choices, scores: Tensor) -> Projection:
         """Of rows that have nothing to choose: each is made of the one empty structure."""
         counts = torch.ones(len(scores), dtype=torch.int64, device=scores.device)
-        choices = counts.new_full((len(scores), scores.shape[1 : -structure.group_dims].numel()), -1)
+        choices = counts.new_full((len(scores), groups_and_columns(structure, tuple(scores.shape[1:]))[0]), -1)
         return Projection(scores.clone(), choices, counts.double(), counts, counts.double() - 1, counts.bool())
 
     def sparsemap_derivative(
@@ -154,9 +155,15 @@ class Algorithms(ABC):
         return self.project_from(structure, targets, self.argmax(structure, scores, lengths).to(targets.dtype), lengths)
 
 
+def groups_and_columns(structure: Choices, event: tuple[int, ...]) -> tuple[int, int]:
+    """How many groups there are in scores `(batch, *event)`, and of how many entries."""
+    cut = len(event) - structure.group_dims
+    return math.prod(event[:cut]), math.prod(event[cut:])  # of sizes that a graph may leave open
+
+
 def choices_of(structure: Choices, vertices: Tensor) -> Tensor:
     """The entry of each group that 0/1 `vertices (count, *event)` have, `(count, groups)`, -1 where they have none."""
-    groups = vertices.flatten(-structure.group_dims).flatten(1, -2)
+    groups = vertices.reshape(len(vertices), *groups_and_columns(structure, tuple(vertices.shape[1:])))
     if not groups.shape[2]:
         return groups.new_zeros(groups.shape[:2], dtype=torch.int64)
     return groups.argmax(2).masked_fill(~groups.bool().any(2), -1)
@@ -164,7 +171,7 @@ def choices_of(structure: Choices, vertices: Tensor) -> Tensor:
 
 def vertices_of(structure: Choices, choices: Tensor, event: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """0/1 structures `(..., *event)` from `choices (..., groups)`, the inverse of `choices_of`."""
-    columns = torch.Size(event[-structure.group_dims :]).numel()
+    _, columns = groups_and_columns(structure, event)
     vertices = torch.zeros((*choices.shape, columns), dtype=dtype, device=choices.device)
     places = choices[..., None]
     vertices.scatter_(-1, places.clamp(min=0), (places >= 0).to(dtype))

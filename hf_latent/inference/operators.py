@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference import active_set
-from hf_latent.inference.algorithms import Algorithms, vertices_of
+from hf_latent.inference.algorithms import Algorithms, groups_and_columns, vertices_of
 from hf_latent.inference.checks import (
     at_least_float32,
     check_count,
@@ -228,8 +228,8 @@ class Operators:
         grad, lengths = shaped(structure, grad, lengths, "grad")
         longest = structure.longest(grad)
         check_range(full_lengths(lengths, grad, longest), longest)
-        columns = grad.shape[-structure.group_dims :].numel()
-        check_like(choices, (None, grad.shape[1 : -structure.group_dims].numel()), grad, "choices", torch.int64)
+        groups, columns = groups_and_columns(structure, tuple(grad.shape[1:]))
+        check_like(choices, (None, groups), grad, "choices", torch.int64)
         check_like(weights, (len(choices),), grad, "weights", torch.float64)
         check_like(counts, (grad.shape[0],), grad, "counts", torch.int64)
         if (counts < 0).any() or counts.sum() != len(choices):
@@ -284,7 +284,7 @@ class Operators:
     def _fake_sparsemap(self, scores: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         structure = self._fake_structure(rest)
         scores = structure.check_shape(scores)
-        size, groups = scores.shape[0], scores.shape[1 : -structure.group_dims].numel()
+        size, (groups, _) = scores.shape[0], groups_and_columns(structure, tuple(scores.shape[1:]))
         count = torch.library.get_ctx().new_dynamic_size()
         return (
             torch.empty_like(scores, memory_format=torch.contiguous_format),

@@ -7,6 +7,7 @@ from hf_latent.structures.independent import Independent
 from hf_latent.structures.linear_chain import ChainScores, LinearChain
 from hf_latent.structures.segmentation import Segmentation, SegmentScores
 from hf_latent.structures.structure import Structure, TopK
+from hf_latent.structures.subset import Subset
 
 with_old_names(__name__)
 
@@ -19,5 +20,6 @@ __all__ = [
     "SegmentScores",
     "Segmentation",
     "Structure",
+    "Subset",
     "TopK",
 ]

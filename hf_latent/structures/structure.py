@@ -56,7 +56,7 @@ class Structure(ABC):
     Attributes:
         event_dims: the number of dimensions of one choice.
         group_dims: of these, how many of the last hold the parts of one group, whose scores can all be moved by a constant
-            without a change of the choice (the heads of a word); by default all.
+            without a change of the choice (the heads of a word); by default all. With 0, each part is a group by itself.
     """
 
     event_dims: ClassVar[int] = 1

@@ -1,0 +1,1 @@
+"""Subsets on the CPU."""
