@@ -62,6 +62,8 @@ def weighted_gradient_derivative(
 
     def work() -> Tensor:
         first, *leaves = _joined_gradient(function, scores, weights)
+        if not first.requires_grad:  # there is nothing to choose
+            return torch.cat([torch.zeros_like(leaf) for leaf in leaves])
         along = (first * direction).sum()
         return torch.cat(torch.autograd.grad(along, leaves, materialize_grads=True, allow_unused=True))
 

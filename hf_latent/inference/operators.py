@@ -59,35 +59,6 @@ def by_way_of_the_cpu(operator: Callable[..., Any]) -> Callable[..., Any]:
     return moved
 
 
-def operator(name: str, schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """An operator of torch, `torch.ops.hf_latent.<name>`, by a function for the CPU, and one that gives empty results."""
-    made = torch.library.custom_op(f"hf_latent::{name}", by_way_of_the_cpu(function), mutates_args=(), schema=schema)
-    made.register_kernel("cpu")(function)
-    made.register_fake(fake)
-    return made
-
-
-def connect(log_partition: Any, expectations: Any, expectations_derivative: Any) -> None:
-    """Makes operators on two kinds of scores each other's gradients.
-
-    `log_partition(first, second, lengths)`; `expectations(first, second, lengths, weights)`, its gradient in both; and the
-    derivative of that and of the log-partition, `expectations_derivative(..., along_first, along_second)`.
-    """
-
-    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    def of_log_partition(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *expectations(*ctx.saved_tensors, grad), None
-
-    def of_expectations(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor | None, ...]:
-        moved = expectations_derivative(*ctx.saved_tensors, first, second)
-        return moved[0], moved[1], None, moved[2]
-
-    log_partition.register_autograd(of_log_partition, setup_context=save)
-    expectations.register_autograd(of_expectations, setup_context=save)
-
-
 class Operators:
     """The operators of one class of structures, whose fields are their last arguments."""
 

@@ -8,7 +8,8 @@ from scipy.stats import chisquare
 
 from hf_latent import Segmentation, SegmentScores
 from hf_latent.inference.operators import reference_only
-from hf_latent.structures.segmentation import conversions, segment_operators
+from hf_latent.structures.segmentation import conversions
+from hf_latent.structures.segmentation.segment_operators import operators
 
 LENGTHS = torch.tensor([4, 1, 3, 0, 2, 4, 4, 2, 3, 1, 4])
 LOW = {"all allowed": None, "-inf": -torch.inf, "finfo.min": torch.finfo(torch.float64).min, "-1e4": -1e4, "-1e18": -1e18}
@@ -119,11 +120,11 @@ def test_the_reference_says_the_same(kind, scale):
 
     def everything():
         return [
-            segment_operators.argmax(*own),
-            segment_operators.log_partition(*own),
-            *segment_operators.expectations(*own, weights),
-            *segment_operators.expectations_derivative(*own, weights, *directions),
-            segment_operators.sample(*own, seeds),
+            operators.argmax(*own),
+            operators.log_partition(*own),
+            *operators.expectations(*own, weights),
+            *operators.expectations_derivative(*own, weights, *directions),
+            operators.sample(*own, seeds),
         ]
 
     found = everything()
@@ -198,7 +199,7 @@ def test_opcheck():
             "top_k": (*given, 2),
         }
         for name, arguments in arguments_of.items():
-            results = torch.library.opcheck(getattr(segment_operators, name), arguments)
+            results = torch.library.opcheck(getattr(operators, name), arguments)
             assert set(results.values()) == {"SUCCESS"}, (kind, name, results)
 
 

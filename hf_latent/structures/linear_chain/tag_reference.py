@@ -58,7 +58,7 @@ def expectations_derivative(
     )
 
 
-def best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def argmax(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The tags of a best sequence, `(batch, n)`, -1 beyond; and which rows have one, `(batch,)`."""
     totals = forward(emissions, transitions, lengths, best=True)
     if not totals:
@@ -83,7 +83,7 @@ def max_marginals(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
     return found.masked_fill(found < FORBIDDEN / 2, -torch.inf).masked_fill((words >= lengths[:, None])[:, :, None], 0.0)
 
 
-def sample_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
+def sample(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
     """Drawn tags, `(samples, batch, n)`, -1 beyond, going back from the last word."""
     samples, batch = seeds.shape
     rows = torch.arange(batch, device=seeds.device).repeat(samples)

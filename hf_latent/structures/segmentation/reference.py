@@ -22,13 +22,13 @@ class SegmentationReference(Algorithms):
 
     def argmax(self, structure: Any, scores: Tensor, lengths: Tensor, required: bool = True) -> Tensor:
         """The segments of a best segmentation, going back from the end."""
-        choices, exists = best_segments(scores, scores.new_zeros(0, 0), lengths)
+        choices, exists = argmax(scores, scores.new_zeros(0, 0), lengths)
         found = vertices_of(structure, choices, tuple(scores.shape[1:]), torch.float64)
         return found if required else found * exists[:, None, None, None]
 
     def has_structure(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """Which rows have a segmentation without a forbidden segment, `(batch,)`."""
-        return best_segments(scores, scores.new_zeros(0, 0), lengths)[1]
+        return argmax(scores, scores.new_zeros(0, 0), lengths)[1]
 
     def log_partition(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """log Z, `(batch,)`."""
@@ -36,7 +36,7 @@ class SegmentationReference(Algorithms):
 
     def sample(self, structure: Any, scores: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """Drawn choices, `(samples, batch, n)`."""
-        return sample_segments(scores, scores.new_zeros(0, 0), lengths, seeds)
+        return sample(scores, scores.new_zeros(0, 0), lengths, seeds)
 
 
 def forward(segments: Tensor, transitions: Tensor, lengths: Tensor, best: bool = False) -> tuple[Tensor, Tensor]:
@@ -65,8 +65,7 @@ def log_partition(segments: Tensor, transitions: Tensor, lengths: Tensor) -> Ten
     """log Z, `(batch,)`; differentiable twice."""
     exits, _ = forward(segments, transitions, lengths)
     rows = torch.arange(len(lengths), device=lengths.device)
-    nothing = 0.0 * segments.double().masked_fill(segments.isneginf(), 0.0).nan_to_num().sum((1, 2, 3))
-    return exits[rows, lengths].logsumexp(1).where(lengths > 0, nothing)
+    return exits[rows, lengths].logsumexp(1).where(lengths > 0, 0.0)
 
 
 def expectations(segments: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
@@ -91,7 +90,7 @@ def expectations_derivative(
     )
 
 
-def best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def argmax(segments: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The choices of a best segmentation, `(batch, n)`; and which rows have one, `(batch,)`."""
     exits, entries = forward(segments, transitions, lengths, best=True)
     found = _traced(exits, entries, segments, transitions, lengths, lambda scores: scores.argmax(1))
@@ -99,7 +98,7 @@ def best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor) -> tup
     return found, (exits[rows, lengths].amax(1) > FORBIDDEN / 2) | (lengths == 0)
 
 
-def sample_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
+def sample(segments: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
     """Drawn choices, `(samples, batch, n)`, one segmentation for each of `seeds (samples, batch)`."""
     samples, batch = seeds.shape
     rows = torch.arange(batch, device=seeds.device).repeat(samples)

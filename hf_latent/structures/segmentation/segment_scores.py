@@ -15,7 +15,7 @@ from hf_latent.inference.checks import (
     is_eager,
 )
 from hf_latent.inference.random import draw_seeds
-from hf_latent.structures.segmentation import segment_operators
+from hf_latent.structures.segmentation.segment_operators import check_shapes, operators
 
 
 class BestSegments(NamedTuple):
@@ -65,12 +65,9 @@ class SegmentScores:
         end: Tensor | None = None,
     ) -> None:
         links = torch.zeros(0, 0, device=getattr(segments, "device", None)) if transitions is None else transitions
-        self.lengths = segment_operators.check_shapes(segments, links, lengths)
+        self.lengths = check_shapes(segments, links, lengths)
         batch, n, longest, labels = segments.shape
-        words, sizes = (torch.arange(size, device=segments.device) for size in (n, longest))
-        ends = words[:, None] + sizes + 1
-        last = ends == (n if self.lengths is None else self.lengths[:, None, None])
-        for name, scores, place in (("start", start, words[:, None] == 0), ("end", end, last)):
+        for name, scores in (("start", start), ("end", end)):
             if scores is not None:
                 if tuple(scores.shape) not in ((labels,), (batch, labels)):
                     raise ValueError(
@@ -78,6 +75,9 @@ class SegmentScores:
                         f"sentences, got {describe(scores)}."
                     )
                 scores = scores[:, None, None, :] if scores.dim() == 2 else scores
+                words, sizes = (torch.arange(size, device=segments.device) for size in (n, longest))
+                after = n if self.lengths is None else self.lengths[:, None, None]
+                place = words[:, None] == 0 if name == "start" else words[:, None] + sizes + 1 == after
                 segments = torch.where(place[..., None], segments + scores, segments)
         self.segments, self.transitions = segments, links
 
@@ -91,15 +91,15 @@ class SegmentScores:
 
     def argmax(self) -> Tensor:
         """The choices of a best segmentation, `(batch, n)`; no gradient."""
-        return segment_operators.argmax(*self._detached)
+        return operators.argmax(*self._detached)
 
     def log_partition(self) -> Tensor:
         """log Σ exp of the scores of all segmentations, `(batch,)`, in float32 or better; differentiable twice."""
-        return segment_operators.log_partition(*self._own).to(at_least_float32(self.segments.dtype))
+        return operators.log_partition(*self._own).to(at_least_float32(self.segments.dtype))
 
     def marginals(self) -> Tensor:
         """The probability of each segment, `(batch, n, max_length, labels)`; differentiable once."""
-        return segment_operators.expectations(*self._own, self.segments.new_ones(self.segments.shape[0]))[0]
+        return operators.expectations(*self._own, self.segments.new_ones(self.segments.shape[0]))[0]
 
     def transition_counts(self) -> Tensor:
         """How often each transition is expected, `(batch, labels, labels)`; differentiable once."""
@@ -109,7 +109,7 @@ class SegmentScores:
         """-Σ_z p(z) log p(z), `(batch,)`, in nats, in float32 or better; differentiable once."""
         segments = self.segments.double()
         marginals, counts = self._expectations(segments)
-        total = segment_operators.log_partition(segments, self.transitions, self.lengths)
+        total = operators.log_partition(segments, self.transitions, self.lengths)
         value = total - (segments.masked_fill(marginals == 0, 0.0) * marginals).sum((1, 2, 3))
         if self.transitions.numel():
             links = self.transitions.double().expand(counts.shape)
@@ -121,12 +121,12 @@ class SegmentScores:
         """Drawn choices, `(num_samples, batch, n)`; no gradient. Repeats with a seeded `generator`."""
         check_count("num_samples", num_samples)
         seeds = draw_seeds((num_samples, self.segments.shape[0]), generator, self.segments.device)
-        return segment_operators.sample(*self._detached, seeds)
+        return operators.sample(*self._detached, seeds)
 
     def top_k(self, k: int) -> BestSegments:
         """The k best segmentations and their scores, in k times the time of one, and a little more; no gradient."""
         check_count("k", k)
-        choices, scores = segment_operators.top_k(*self._detached, k)
+        choices, scores = operators.top_k(*self._detached, k)
         return BestSegments(choices, scores.to(at_least_float32(self.segments.dtype)))
 
     def score(self, choices: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class SegmentScores:
 
     def log_prob(self, choices: Tensor) -> Tensor:
         """log p of a segmentation, `(batch,)`, at most 0: `score` less `log_partition`, in float64. Differentiable."""
-        value = self._score(choices) - segment_operators.log_partition(*self._own)
+        value = self._score(choices) - operators.log_partition(*self._own)
         value = torch.where(value > 0, value - value.detach(), value)  # rounding only
         return value.to(at_least_float32(self.segments.dtype))
 
@@ -150,7 +150,7 @@ class SegmentScores:
         batch, labels = segments.shape[0], segments.shape[3]
         links = self.transitions.to(segments.dtype) if self.transitions.numel() else segments.new_zeros(labels, labels)
         each = links.expand(batch, labels, labels)
-        return segment_operators.expectations(segments, each, self.lengths, segments.new_ones(batch))
+        return operators.expectations(segments, each, self.lengths, segments.new_ones(batch))
 
     def _score(self, choices: Tensor) -> Tensor:
         """In float64."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import raise_no_structure
 from hf_latent.inference.cpu.batch import NO_STRUCTURE, Batch, array
 from hf_latent.inference.cpu.simd import WIDTH
 from hf_latent.inference.cpu.threads import run_groups, scratch
@@ -64,7 +63,7 @@ def links_of(transitions: Tensor) -> np.ndarray:
     return array(transitions.double()).reshape(*transitions.shape[:-2] or (1,), transitions.shape[-1] ** 2)
 
 
-def best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def argmax(segments: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The choices of a best segmentation, `(batch, n)`; and which rows have one, `(batch,)`."""
     batch = Sentences(segments, transitions, lengths)
     found = np.full(batch.values.shape[:2], -1)
@@ -107,7 +106,7 @@ def expectations_derivative(
     return torch.from_numpy(found).view(segments.shape), _summed(links, transitions), torch.from_numpy(rates)
 
 
-def sample_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
+def sample(segments: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
     """Drawn choices, `(samples, batch, n)`, one segmentation for each of `seeds (samples, batch)`."""
     batch = Sentences(segments, transitions, lengths)
     found = np.full((len(seeds), *batch.values.shape[:2]), -1)
@@ -115,7 +114,7 @@ def sample_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, seed
     return torch.from_numpy(found)
 
 
-def k_best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_k(segments: Tensor, transitions: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The choices of the k best segmentations, `(batch, k, n)`, -1 for none; and their scores `(batch, k)` in float64."""
     batch = Sentences(segments, transitions, lengths)
     found, scores = np.full((len(segments), k, segments.shape[1]), -1), np.full((len(segments), k), -np.inf)
@@ -129,12 +128,6 @@ def k_best_segments(segments: Tensor, transitions: Tensor, lengths: Tensor, k: i
         terms = batch.values.shape[2] + batch.links.shape[1]
         run_groups(work, 10.0 * k * terms * (batch.sizes + 1.0), batch.cancelled)
     return torch.from_numpy(found), torch.from_numpy(scores)
-
-
-def raise_if_none(exists: Tensor, name: str = "scores") -> None:
-    """Raises unless all rows have a structure."""
-    if not exists.all():
-        raise_no_structure(int((~exists).nonzero()[0]), name)
 
 
 def _summed(links: np.ndarray, transitions: Tensor) -> Tensor:

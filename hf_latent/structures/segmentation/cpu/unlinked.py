@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.algorithms import Algorithms, vertices_of
+from hf_latent.inference.checks import check_structures
 from hf_latent.structures.segmentation.cpu import operations
 
 
@@ -14,14 +15,14 @@ class SegmentationKernels(Algorithms):
 
     def argmax(self, structure: Any, scores: Tensor, lengths: Tensor, required: bool = True) -> Tensor:
         """The segments of a best segmentation."""
-        choices, exists = operations.best_segments(scores, _no_transitions(scores), lengths)
+        choices, exists = operations.argmax(scores, _no_transitions(scores), lengths)
         if required:
-            operations.raise_if_none(exists)
+            check_structures(exists)
         return vertices_of(structure, choices, tuple(scores.shape[1:]), torch.float64)
 
     def has_structure(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """Which rows have a segmentation without a forbidden segment, `(batch,)`."""
-        return operations.best_segments(scores, _no_transitions(scores), lengths)[1]
+        return operations.argmax(scores, _no_transitions(scores), lengths)[1]
 
     def log_partition(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """`(batch,)` in float64."""
@@ -39,11 +40,11 @@ class SegmentationKernels(Algorithms):
 
     def sample(self, structure: Any, scores: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """Drawn choices, `(samples, batch, n)`, going back from the end."""
-        return operations.sample_segments(scores, _no_transitions(scores), lengths, seeds)
+        return operations.sample(scores, _no_transitions(scores), lengths, seeds)
 
     def top_k(self, structure: Any, scores: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """By one pass that keeps the k best beginnings at each place."""
-        return operations.k_best_segments(scores, _no_transitions(scores), lengths, k)
+        return operations.top_k(scores, _no_transitions(scores), lengths, k)
 
 
 def _no_transitions(scores: Tensor) -> Tensor:
