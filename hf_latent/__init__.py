@@ -20,7 +20,17 @@ from hf_latent.models.latent_tree.pipeline_dependency_parsing import DependencyP
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
 from hf_latent.models.spans.pipeline_span_tagging import SpanTaggingPipeline
 from hf_latent.moved import with_old_names
-from hf_latent.structures import Categorical, ChainScores, DependencyTree, Independent, LinearChain, Structure, Subset
+from hf_latent.structures import (
+    Categorical,
+    ChainScores,
+    DependencyTree,
+    Independent,
+    LinearChain,
+    Segmentation,
+    SegmentScores,
+    Structure,
+    Subset,
+)
 
 __version__ = "0.1.0"
 with_old_names(__name__)
@@ -42,6 +52,8 @@ __all__ = [
     "LatentTreeParsingPipeline",
     "LinearChain",
     "RelianceCallback",
+    "SegmentScores",
+    "Segmentation",
     "SpanTaggingPipeline",
     "Structure",
     "Subset",

@@ -8,14 +8,12 @@ over all calls. A peer that is not installed is left out.
 """
 
 import argparse
-import importlib
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers import installed, measure
 from torch import Tensor
 
 from hf_latent.layers import ConditionalRandomField
@@ -23,18 +21,6 @@ from hf_latent.layers import ConditionalRandomField
 SIZES = ["32x50x9", "8x512x33"]
 OURS, PYTORCH_CRF, TORCH_STRUCT = "hf_latent", "pytorch-crf", "torch-struct"
 MODULES = {PYTORCH_CRF: "torchcrf", TORCH_STRUCT: "torch_struct"}
-
-
-def installed(module: str) -> Any:
-    """The module, or None."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    except ImportError:
-        return None
-
-
 PEERS = {name: found for name, module in MODULES.items() if (found := installed(module))}
 
 
@@ -83,18 +69,6 @@ class Example:
             "Viterbi": (self.viterbi, everyone),
             "marginals": (self.marginals, without),
         }
-
-
-def measure(call: Callable[[str], Any], systems: list[str], turns: int) -> dict[str, float]:
-    """The median milliseconds of a call of each."""
-    times: dict[str, list[float]] = {name: [] for name in systems}
-    for turn in range(turns + 1):
-        for name in systems:
-            start = time.perf_counter()
-            call(name)
-            if turn:  # the first one compiles
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(own) * 1000 for name, own in times.items()}
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ over all calls. A peer that is not installed is left out. Takes about eight minu
 """
 
 import argparse
-import importlib
 import json
 import platform
 import statistics
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy
 import torch
+from peers import installed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,22 +27,11 @@ from hf_latent import DependencyTree
 from hf_latent.files import write_file
 from hf_latent.structures.dependency_tree import conversions
 
-
-def installed(module: str) -> Any:
-    """The module, or None."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
-
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    PEERS = {
-        "torch-struct": installed("torch_struct"),
-        "SuPar": installed("supar.structs"),
-        "ltp-extension": installed("ltp_extension.algorithms"),
-    }
+PEERS = {
+    "torch-struct": installed("torch_struct"),
+    "SuPar": installed("supar.structs"),
+    "ltp-extension": installed("ltp_extension.algorithms"),
+}
 SIZES = [(32, 10), (32, 20), (32, 40), (64, 60), (8, 200)]
 OURS = "hf_latent"
 

@@ -168,6 +168,12 @@ def raise_no_structure(row: int, name: str = "scores") -> NoReturn:
     )
 
 
+def check_structures(exists: Tensor, name: str = "scores") -> None:
+    """Raises unless all rows have a structure, `exists (batch,)`."""
+    if not exists.all():
+        raise_no_structure(int((~exists).nonzero()[0]), name)
+
+
 def check_lengths(lengths: object, batch: int, device: torch.device, name: str = "lengths") -> Tensor:
     """`lengths` as int64 on `device`, if they are integers of shape `(batch,)`. Their values: see `check_range`."""
     if not isinstance(lengths, Tensor):

@@ -12,6 +12,7 @@ from hf_latent.layers.relation_averaging import RelationAveraging
 from hf_latent.layers.relation_scorers import BiaffineRelationScorer
 from hf_latent.layers.relative_arc_scorers import CounterArcScorer, Counters, RelativeArcScorer
 from hf_latent.layers.scalar_mix import ScalarMix
+from hf_latent.layers.segment_pooling import SegmentPooling, segment_labels
 from hf_latent.layers.span_probabilities import span_probabilities
 from hf_latent.layers.span_scheme import SpanScheme
 from hf_latent.layers.word_pooling import pool_words
@@ -34,8 +35,10 @@ __all__ = [
     "RelationAveraging",
     "RelativeArcScorer",
     "ScalarMix",
+    "SegmentPooling",
     "SpanScheme",
     "TagConstraints",
     "pool_words",
+    "segment_labels",
     "span_probabilities",
 ]

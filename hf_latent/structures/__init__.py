@@ -5,9 +5,21 @@ from hf_latent.structures.categorical import Categorical
 from hf_latent.structures.dependency_tree import DependencyTree
 from hf_latent.structures.independent import Independent
 from hf_latent.structures.linear_chain import ChainScores, LinearChain
+from hf_latent.structures.segmentation import Segmentation, SegmentScores
 from hf_latent.structures.structure import Structure, TopK
 from hf_latent.structures.subset import Subset
 
 with_old_names(__name__)
 
-__all__ = ["Categorical", "ChainScores", "DependencyTree", "Independent", "LinearChain", "Structure", "Subset", "TopK"]
+__all__ = [
+    "Categorical",
+    "ChainScores",
+    "DependencyTree",
+    "Independent",
+    "LinearChain",
+    "SegmentScores",
+    "Segmentation",
+    "Structure",
+    "Subset",
+    "TopK",
+]

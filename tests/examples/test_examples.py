@@ -22,6 +22,7 @@ def run(monkeypatch):
 
     def run(name: str, *arguments: object) -> None:
         monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.syspath_prepend(str((EXAMPLES / name).parent))
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
@@ -274,6 +275,14 @@ def test_the_benchmark_measures_what_is_installed(run, tmp_path, capsys):
     table = (tmp_path / "inference.txt").read_text().split("\n\n")[0].splitlines()
     assert len({line.index("batch × n") for line in table[:1]}) == 1
     assert "hf_latent" in capsys.readouterr().out
+
+
+def test_segmentations_are_measured_beside_torch_struct(run, capsys):
+    run("benchmarks/segments", "--sizes", "2x5x3x2", "--turns", 1)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[-2:] == ["hf_latent", "torch-struct"]
+    assert len(lines) == 3
+    assert all(line.endswith("x") for line in lines)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from hf_latent import ChainScores, LinearChain
 from hf_latent.inference.operators import reference_only
-from hf_latent.structures.linear_chain import tag_operators
+from hf_latent.structures.linear_chain.tag_operators import operators
 
 LENGTHS = torch.tensor([4, 1, 3, 0, 2, 4, 4, 2, 3, 1, 4])
 LOW = {"all allowed": None, "-inf": -torch.inf, "finfo.min": torch.finfo(torch.float64).min, "-1e4": -1e4, "-1e18": -1e18}
@@ -98,9 +98,9 @@ def test_the_reference_says_the_same(shared, scale, tags):
         return [
             chain.argmax(),
             chain.log_partition(),
-            *tag_operators.expectations(*own, weights),
-            *tag_operators.expectations_derivative(*own, weights, *directions),
-            tag_operators.sample(*own, seeds),
+            *operators.expectations(*own, weights),
+            *operators.expectations_derivative(*own, weights, *directions),
+            operators.sample(*own, seeds),
         ]
 
     found = everything()
@@ -200,7 +200,7 @@ def test_opcheck(shared):
         "top_k": (*given, 2),
     }
     for name, arguments in arguments_of.items():
-        results = torch.library.opcheck(getattr(tag_operators, name), arguments)
+        results = torch.library.opcheck(getattr(operators, name), arguments)
         assert set(results.values()) == {"SUCCESS"}, (name, results)
 
 

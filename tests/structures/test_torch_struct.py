@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch_struct
 
-from hf_latent import Categorical, DependencyTree
+from hf_latent import Categorical, DependencyTree, SegmentScores
 from hf_latent.structures.dependency_tree import conversions
+from hf_latent.structures.segmentation import conversions as segmentations
 
 
 @pytest.mark.parametrize("lengths", [[5, 3, 1], [4, 4, 2]])
@@ -27,6 +28,17 @@ def test_non_projective_trees_agree_with_torch_struct():
     torch.testing.assert_close(tree.log_partition(scores), oracle.partition, rtol=1e-3, atol=1e-3)
     marginals = conversions.from_torch_struct(oracle.marginals.detach())
     torch.testing.assert_close(tree.marginals(scores), marginals, rtol=1e-2, atol=1e-3)
+
+
+def test_segmentations_agree_with_torch_struct():
+    segments, transitions, lengths = torch.randn(2, 7, 3, 2), torch.randn(2, 2), torch.tensor([7, 4])
+    scores = SegmentScores(segments, transitions, lengths)
+    edges = segmentations.to_torch_struct(segments, transitions)
+    oracle = torch_struct.SemiMarkovCRF(edges.requires_grad_(), lengths + 1)
+    torch.testing.assert_close(scores.log_partition(), oracle.partition, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores.marginals(), oracle.marginals.detach()[:, :, 1:].sum(4), rtol=1e-3, atol=1e-4)
+    best = segmentations.segments_from_choices(scores.argmax(), 3, 2)
+    assert torch.equal(best, oracle.argmax.detach()[:, :, 1:].sum(4))
 
 
 def test_conversions_are_inverses():

@@ -14,3 +14,16 @@ def uniform(state):  # type: ignore[no-untyped-def]
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     bits = bits ^ (bits >> np.uint64(31))
     return np.float64(bits >> np.uint64(11)) * 2.0**-53
+
+
+@part
+def drawn(weights, state):  # type: ignore[no-untyped-def]
+    """A place, by its share of the sum of `weights`."""
+    rest, place = uniform(state) * weights.sum(), 0
+    for k in range(len(weights)):
+        if weights[k] > 0.0:  # never what has probability 0, whatever the rounding
+            place = k
+            rest -= weights[k]
+            if rest < 0.0:
+                break
+    return place

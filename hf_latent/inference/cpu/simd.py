@@ -19,7 +19,7 @@ from numba.np.arrayobj import make_array
 from hf_latent.inference.cpu.compiling import part
 
 WIDTH = 8
-_VECTOR = ir.VectorType(ir.DoubleType(), WIDTH)
+VECTOR = ir.VectorType(ir.DoubleType(), WIDTH)
 
 
 class Lanes(types.Type):
@@ -35,12 +35,12 @@ LANES = Lanes()
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: types.Type) -> None:
-        super().__init__(manager, numba_type, _VECTOR)
+        super().__init__(manager, numba_type, VECTOR)
 
 
 def _pointer(context: Any, builder: Any, row_type: types.Array, row: Any, k: Any) -> Any:
-    data = builder.bitcast(make_array(row_type)(context, builder, row).data, _VECTOR.as_pointer())
-    return builder.gep(data, [k], source_etype=_VECTOR)
+    data = builder.bitcast(make_array(row_type)(context, builder, row).data, VECTOR.as_pointer())
+    return builder.gep(data, [k], source_etype=VECTOR)
 
 
 @intrinsic
@@ -64,7 +64,7 @@ def _store(typing: Any, row: types.Array, k: types.Type, value: Lanes) -> Any:
 @intrinsic
 def _constant(typing: Any, value: types.Float) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.Constant(_VECTOR, ir.Undefined)
+        vector = ir.Constant(VECTOR, ir.Undefined)
         for lane in range(WIDTH):
             vector = builder.insert_element(vector, arguments[0], ir.Constant(ir.IntType(32), lane))
         return vector
@@ -80,11 +80,11 @@ def _lane_by_lane(emit: Callable[[Any, Any, Any], Any]) -> Any:
     return operation
 
 
-_FLAGS = ("nsz", "contract")  # a product and the sum after it may become one instruction
-_add = _lane_by_lane(lambda builder, x, y: builder.fadd(x, y, flags=_FLAGS))
-_subtract = _lane_by_lane(lambda builder, x, y: builder.fsub(x, y, flags=_FLAGS))
-_multiply = _lane_by_lane(lambda builder, x, y: builder.fmul(x, y, flags=_FLAGS))
-_divide = _lane_by_lane(lambda builder, x, y: builder.fdiv(x, y, flags=_FLAGS))
+FLAGS = ("nsz", "contract")  # a product and the sum after it may become one instruction
+_add = _lane_by_lane(lambda builder, x, y: builder.fadd(x, y, flags=FLAGS))
+_subtract = _lane_by_lane(lambda builder, x, y: builder.fsub(x, y, flags=FLAGS))
+_multiply = _lane_by_lane(lambda builder, x, y: builder.fmul(x, y, flags=FLAGS))
+_divide = _lane_by_lane(lambda builder, x, y: builder.fdiv(x, y, flags=FLAGS))
 _largest = _lane_by_lane(lambda builder, x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
 
@@ -101,42 +101,13 @@ def _replaced(typing: Any, x: Lanes, this: Lanes, by: Lanes) -> Any:
 def _forbidden_below(typing: Any, x: Lanes, limit: Lanes) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, limit = arguments
-        return builder.select(builder.fcmp_ordered("<", x, limit), _constants(-math.inf), x)
+        return builder.select(builder.fcmp_ordered("<", x, limit), in_all_lanes(-math.inf), x)
 
     return LANES(LANES, LANES), generate
 
 
-def _constants(value: float) -> ir.Constant:
-    return ir.Constant(_VECTOR, [value] * WIDTH)
-
-
-@intrinsic
-def _exp(typing: Any, x: Lanes) -> Any:
-    """exp of numbers that are at most 0, to the last digit or two; 0 below -708 (and for NaN).
-
-    exp(x) = 2^k exp(r) with |r| <= log(2) / 2: a Taylor polynomial, whose exponent k is added to as an integer.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (x,) = arguments
-        whole = ir.VectorType(ir.IntType(64), WIDTH)
-        # Added to this, a number is rounded to an integer, which is then in its lowest bits.
-        rounder = _constants(1.5 * 2.0**52)
-        shifted = builder.fadd(builder.fmul(x, _constants(1 / math.log(2))), rounder)
-        k = builder.fsub(shifted, rounder)
-        # log(2) in two parts, the first with so few digits that its products are exact.
-        rest = builder.fsub(x, builder.fmul(k, _constants(0.693145751953125)))
-        rest = builder.fsub(rest, builder.fmul(k, _constants(1.42860682030941723212e-6)))
-        result = _constants(1 / math.factorial(13))
-        for degree in range(12, -1, -1):
-            result = builder.fadd(
-                builder.fmul(result, rest, flags=_FLAGS), _constants(1 / math.factorial(degree)), flags=_FLAGS
-            )
-        exponent = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [52] * WIDTH))
-        scaled = builder.bitcast(builder.add(builder.bitcast(result, whole), exponent), _VECTOR)
-        return builder.select(builder.fcmp_ordered(">", x, _constants(-708.0)), scaled, _constants(0.0))
-
-    return LANES(LANES), generate
+def in_all_lanes(value: float) -> ir.Constant:
+    return ir.Constant(VECTOR, [value] * WIDTH)
 
 
 @part
@@ -144,6 +115,12 @@ def charts_of(scratch, first, count, size):  # type: ignore[no-untyped-def]
     """Charts `first` to `first + count` of those that `scratch` has room for: `(count, size, size, WIDTH)`."""
     length = size * size * WIDTH
     return scratch[first * length : (first + count) * length].reshape((count, size, size, WIDTH))
+
+
+@part
+def chart(scratch, first, rows, columns):  # type: ignore[no-untyped-def]
+    """Room for `rows × columns` numbers in `scratch`, behind the `first` ones."""
+    return scratch[first * WIDTH : (first + rows * columns) * WIDTH].reshape((rows, columns, WIDTH))
 
 
 # Kernels call the functions below; what stands in for them is chosen by the kind of the first argument.
@@ -193,10 +170,6 @@ def minus(x: Any, y: Any) -> Any:
     """x - y; not for dual numbers."""
 
 
-def exp(x: Any) -> Any:
-    """exp(x) for x <= 0, and 0 for x below -708; not for dual numbers."""
-
-
 def replaced(x: Any, this: float, by: float) -> Any:
     """x, but `by` in the lanes where it is `this`; not for dual numbers."""
 
@@ -209,6 +182,10 @@ def scaled(x: Any, factor: Any) -> Any:
     """x times a `factor` that has no derivative."""
 
 
+def shifted(x: Any, by: Any) -> Any:
+    """x plus a number that has no derivative."""
+
+
 def forbidden_below(x: Any, limit: Any) -> Any:
     """x, but -inf in the lanes where it is below the `limit`; not for dual numbers."""
 
@@ -217,25 +194,25 @@ def larger(x: Any, y: Any) -> Any:
     """The larger of x and y, lane by lane; not for dual numbers."""
 
 
-def _is_dual(numba_type: types.Type) -> bool:
+def is_dual(numba_type: types.Type) -> bool:
     return isinstance(numba_type, types.UniTuple)
 
 
 @overload(row)
 def _(chart, i, start):  # type: ignore[no-untyped-def]
-    if _is_dual(chart):
+    if is_dual(chart):
         return lambda chart, i, start: (chart[0][i, start:], chart[1][i, start:])
     return lambda chart, i, start: chart[i, start:]
 
 
 @overload(load)
 def _(row, k):  # type: ignore[no-untyped-def]
-    return (lambda row, k: (_load(row[0], k), _load(row[1], k))) if _is_dual(row) else (lambda row, k: _load(row, k))
+    return (lambda row, k: (_load(row[0], k), _load(row[1], k))) if is_dual(row) else (lambda row, k: _load(row, k))
 
 
 @overload(store)
 def _(row, k, x):  # type: ignore[no-untyped-def]
-    if _is_dual(row):
+    if is_dual(row):
 
         def store_both(row, k, x):  # type: ignore[no-untyped-def]
             _store(row[0], k, x[0])
@@ -252,12 +229,12 @@ def _(row, k, x):  # type: ignore[no-untyped-def]
 
 @overload(constant)
 def _(row, value):  # type: ignore[no-untyped-def]
-    return (lambda row, value: (_constant(value), _constant(0.0))) if _is_dual(row) else (lambda row, value: _constant(value))
+    return (lambda row, value: (_constant(value), _constant(0.0))) if is_dual(row) else (lambda row, value: _constant(value))
 
 
 @overload(set_lane)
 def _(row, lane, value):  # type: ignore[no-untyped-def]
-    if _is_dual(row):
+    if is_dual(row):
 
         def set_both(row, lane, value):  # type: ignore[no-untyped-def]
             row[0][0, lane], row[1][0, lane] = value, 0.0
@@ -272,7 +249,7 @@ def _(row, lane, value):  # type: ignore[no-untyped-def]
 
 @overload(copy_lane)
 def _(row, target, lane):  # type: ignore[no-untyped-def]
-    if _is_dual(row):
+    if is_dual(row):
 
         def copy_both(row, target, lane):  # type: ignore[no-untyped-def]
             target[0][0, lane], target[1][0, lane] = row[0][0, lane], row[1][0, lane]
@@ -287,19 +264,19 @@ def _(row, target, lane):  # type: ignore[no-untyped-def]
 
 @overload(plus)
 def _(x, y):  # type: ignore[no-untyped-def]
-    return (lambda x, y: (_add(x[0], y[0]), _add(x[1], y[1]))) if _is_dual(x) else (lambda x, y: _add(x, y))
+    return (lambda x, y: (_add(x[0], y[0]), _add(x[1], y[1]))) if is_dual(x) else (lambda x, y: _add(x, y))
 
 
 @overload(times)
 def _(x, y):  # type: ignore[no-untyped-def]
-    if _is_dual(x):
+    if is_dual(x):
         return lambda x, y: (_multiply(x[0], y[0]), _add(_multiply(x[0], y[1]), _multiply(x[1], y[0])))
     return lambda x, y: _multiply(x, y)
 
 
 @overload(over)
 def _(x, y):  # type: ignore[no-untyped-def]
-    if _is_dual(x):
+    if is_dual(x):
 
         def over_dual(x, y):  # type: ignore[no-untyped-def]
             quotient = _divide(x[0], y[0])
@@ -319,11 +296,6 @@ def _(x, y):  # type: ignore[no-untyped-def]
     return lambda x, y: _subtract(x, y)
 
 
-@overload(exp)
-def _(x):  # type: ignore[no-untyped-def]
-    return lambda x: _exp(x)
-
-
 @overload(replaced)
 def _(x, this, by):  # type: ignore[no-untyped-def]
     return lambda x, this, by: _replaced(x, _constant(this), _constant(by))
@@ -331,14 +303,19 @@ def _(x, this, by):  # type: ignore[no-untyped-def]
 
 @overload(value)
 def _(x):  # type: ignore[no-untyped-def]
-    return (lambda x: x[0]) if _is_dual(x) else (lambda x: x)
+    return (lambda x: x[0]) if is_dual(x) else (lambda x: x)
 
 
 @overload(scaled)
 def _(x, factor):  # type: ignore[no-untyped-def]
-    if _is_dual(x):
+    if is_dual(x):
         return lambda x, factor: (_multiply(x[0], factor), _multiply(x[1], factor))
     return lambda x, factor: _multiply(x, factor)
+
+
+@overload(shifted)
+def _(x, by):  # type: ignore[no-untyped-def]
+    return (lambda x, by: (_add(x[0], by), x[1])) if is_dual(x) else (lambda x, by: _add(x, by))
 
 
 @overload(forbidden_below)

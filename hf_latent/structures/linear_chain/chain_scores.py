@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hf_latent.inference.checks import WrongAt, at_least_float32, check_count, describe, is_eager
 from hf_latent.inference.random import draw_seeds
-from hf_latent.structures.linear_chain import tag_operators
+from hf_latent.structures.linear_chain.tag_operators import check_shapes, max_marginals, operators
 
 
 class BestTags(NamedTuple):
@@ -51,7 +51,7 @@ class ChainScores:
         start: Tensor | None = None,
         end: Tensor | None = None,
     ) -> None:
-        self.lengths = tag_operators.check_shapes(emissions, transitions, lengths)
+        self.lengths = check_shapes(emissions, transitions, lengths)
         words = torch.arange(emissions.shape[1], device=emissions.device)
         last = emissions.shape[1] - 1 if self.lengths is None else self.lengths[:, None] - 1
         for name, scores, place in (("start", start, words == 0), ("end", end, words == last)):
@@ -71,21 +71,21 @@ class ChainScores:
 
     def argmax(self) -> Tensor:
         """The tags of a best sequence, `(batch, n)`, -1 beyond the sentence (Viterbi 1967); no gradient."""
-        return tag_operators.argmax(self.emissions.detach(), self.transitions.detach(), self.lengths)
+        return operators.argmax(self.emissions.detach(), self.transitions.detach(), self.lengths)
 
     def log_partition(self) -> Tensor:
         """log Σ exp of the scores of all sequences, `(batch,)`, in float32 or better; differentiable twice."""
-        return tag_operators.log_partition(*self._own).to(at_least_float32(self.emissions.dtype))
+        return operators.log_partition(*self._own).to(at_least_float32(self.emissions.dtype))
 
     def marginals(self) -> Tensor:
         """The probability of each tag of each word, `(batch, n, tags)`; differentiable once."""
-        return tag_operators.expectations(*self._own, self.emissions.new_ones(self.emissions.shape[0]))[0]
+        return operators.expectations(*self._own, self.emissions.new_ones(self.emissions.shape[0]))[0]
 
     def pair_marginals(self) -> Tensor:
         """The probability of each pair of neighbours, `(batch, n - 1, tags, tags)`; differentiable once."""
         batch, n, tags = self.emissions.shape
         each = self.transitions.expand(batch, max(n - 1, 0), tags, tags)
-        return tag_operators.expectations(self.emissions, each, self.lengths, self.emissions.new_ones(batch))[1]
+        return operators.expectations(self.emissions, each, self.lengths, self.emissions.new_ones(batch))[1]
 
     def max_marginals(self) -> Tensor:
         """The score of the best sequence that has each tag at each word, `(batch, n, tags)`, in float32 or better; no gradient.
@@ -93,19 +93,19 @@ class ChainScores:
         The best tag of each word is that of a best sequence, unless two of these are alike. -inf where no sequence has the tag;
         0 beyond the sentence.
         """
-        found = tag_operators.max_marginals(self.emissions.detach(), self.transitions.detach(), self.lengths)
+        found = max_marginals(self.emissions.detach(), self.transitions.detach(), self.lengths)
         return found.to(at_least_float32(self.emissions.dtype))
 
     def sample(self, num_samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Drawn tags, `(num_samples, batch, n)`, -1 beyond the sentence; no gradient. Repeats with a seeded `generator`."""
         check_count("num_samples", num_samples)
         seeds = draw_seeds((num_samples, self.emissions.shape[0]), generator, self.emissions.device)
-        return tag_operators.sample(self.emissions.detach(), self.transitions.detach(), self.lengths, seeds)
+        return operators.sample(self.emissions.detach(), self.transitions.detach(), self.lengths, seeds)
 
     def top_k(self, k: int) -> BestTags:
         """The k best sequences and their scores, in time O(n · tags² · k) and a little more; no gradient."""
         check_count("k", k)
-        tags, scores = tag_operators.top_k(self.emissions.detach(), self.transitions.detach(), self.lengths, k)
+        tags, scores = operators.top_k(self.emissions.detach(), self.transitions.detach(), self.lengths, k)
         return BestTags(tags, scores.to(at_least_float32(self.emissions.dtype)))
 
     def score(self, tags: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class ChainScores:
 
     def log_prob(self, tags: Tensor) -> Tensor:
         """log p of a sequence, `(batch,)`, at most 0: `score` less `log_partition`, subtracted in float64. Differentiable."""
-        value = self._score(tags) - tag_operators.log_partition(*self._own)
+        value = self._score(tags) - operators.log_partition(*self._own)
         value = torch.where(value > 0, value - value.detach(), value)  # rounding only
         return value.to(at_least_float32(self.emissions.dtype))
 

@@ -4,29 +4,24 @@ All take `emissions (batch, n, tags)`, `transitions (tags, tags)` or `(batch, n 
 None.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hf_latent.inference.checks import (
-    check_count,
     check_floating,
     check_lengths,
-    check_like,
     check_range,
+    check_structures,
     checked_values,
     describe,
     full_lengths,
-    raise_no_structure,
     seen_as,
 )
-from hf_latent.inference.operators import by_way_of_the_cpu, is_reference_wanted
+from hf_latent.inference.joint_operators import JointOperators
 from hf_latent.structures.linear_chain import tag_reference as reference
 from hf_latent.structures.linear_chain.cpu import operations
-
-_INPUTS = "Tensor emissions, Tensor transitions, Tensor? lengths"
 
 
 def check_shapes(emissions: Any, transitions: Any, lengths: Any) -> Tensor | None:
@@ -64,64 +59,10 @@ def _checked(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> 
         return emissions, checked_values(transitions[None], everywhere, "transitions")[0], lengths
 
 
-def _answer(name: str, emissions: Tensor, transitions: Tensor, lengths: Tensor | None, *others: Any) -> Any:
-    """What the kernels say, or the reference, by a function that both have."""
-    given = _checked(emissions, transitions, lengths)
-    with seen_as(lambda _, place: ("emissions", place)):
-        if not is_reference_wanted():
-            return getattr(operations, name)(*given, *others)
-        _raise_if_none(reference.best_tags(*given)[1])
-        return getattr(reference, name)(*given, *others)
-
-
-def _raise_if_none(exists: Tensor) -> None:
-    if not exists.all():
-        raise_no_structure(int((~exists).nonzero()[0]), "emissions")
-
-
-def _argmax(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
-    found, exists = _answer("best_tags", emissions, transitions, lengths)
-    _raise_if_none(exists)
-    return found
-
-
-def _log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
-    return _answer("log_partition", emissions, transitions, lengths)
-
-
-def _expectations(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, weights: Tensor) -> tuple[Tensor, Tensor]:
-    check_like(weights, (len(emissions),), emissions, "weights")
-    nodes, pairs = _answer("expectations", emissions, transitions, lengths, weights.detach())
-    return nodes.to(emissions.dtype), pairs.to(transitions.dtype)
-
-
-def _expectations_derivative(
-    emissions: Tensor, transitions: Tensor, lengths: Tensor | None, weights: Tensor, nodes: Tensor, pairs: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_like(weights, (len(emissions),), emissions, "weights")
-    check_like(nodes, emissions.shape, emissions, "nodes")
-    check_like(pairs, transitions.shape, emissions, "pairs")
-    moved = _answer("expectations_derivative", emissions, transitions, lengths, weights, nodes, pairs)
-    return moved[0].to(emissions.dtype), moved[1].to(transitions.dtype), moved[2].to(weights.dtype)
-
-
-def _sample(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, seeds: Tensor) -> Tensor:
-    check_like(seeds, (None, len(emissions)), emissions, "seeds", torch.int64)
-    return _answer("sample_tags", emissions, transitions, lengths, seeds)
-
-
-def _top_k(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
-    check_count("k", k)
-    given = _checked(emissions, transitions, lengths)
-    found, scores = operations.k_best_tags(*given, k)  # there is no other
-    _raise_if_none(~scores[:, 0].isneginf())
-    return found, scores
-
-
 def _max_marginals(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
     given = _checked(emissions, transitions, lengths)
     with seen_as(lambda _, place: ("emissions", place)):
-        _raise_if_none(reference.best_tags(*given)[1])
+        check_structures(reference.argmax(*given)[1])
     return reference.max_marginals(*given)  # there is no other
 
 
@@ -129,70 +70,5 @@ def _fake_scores(emissions: Tensor, transitions: Tensor, lengths: Tensor | None)
     return emissions.new_empty(emissions.shape, dtype=torch.float64)
 
 
-def _fake_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
-    return emissions.new_empty(emissions.shape[:2], dtype=torch.int64)
-
-
-def _fake_total(emissions: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
-    return emissions.new_empty(emissions.shape[0], dtype=torch.float64)
-
-
-def _fake_expectations(emissions: Tensor, transitions: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return emissions.new_empty(emissions.shape), transitions.new_empty(transitions.shape)
-
-
-def _fake_derivative(emissions: Tensor, transitions: Tensor, lengths: Any, weights: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return emissions.new_empty(emissions.shape), transitions.new_empty(transitions.shape), weights.new_empty(weights.shape)
-
-
-def _fake_sample(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, seeds: Tensor) -> Tensor:
-    return emissions.new_empty(seeds.shape[0], *emissions.shape[:2], dtype=torch.int64)
-
-
-def _fake_top_k(emissions: Tensor, transitions: Tensor, lengths: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
-    batch, n, _ = emissions.shape
-    return emissions.new_empty(batch, k, n, dtype=torch.int64), emissions.new_empty(batch, k, dtype=torch.float64)
-
-
-def _operator(name: str, others: str, outputs: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    made = torch.library.custom_op(
-        f"hf_latent::chain_tags_{name}",
-        by_way_of_the_cpu(function),
-        mutates_args=(),
-        schema=f"({_INPUTS}{others}) -> {outputs}",
-    )
-    made.register_kernel("cpu")(function)
-    made.register_fake(fake)
-    return made
-
-
-argmax = _operator("argmax", "", "Tensor", _argmax, _fake_tags)
-log_partition = _operator("log_partition", "", "Tensor", _log_partition, _fake_total)
-expectations = _operator("expectations", ", Tensor weights", "(Tensor, Tensor)", _expectations, _fake_expectations)
-expectations_derivative = _operator(
-    "expectations_derivative",
-    ", Tensor weights, Tensor nodes, Tensor pairs",
-    "(Tensor, Tensor, Tensor)",
-    _expectations_derivative,
-    _fake_derivative,
-)
-max_marginals = _operator("max_marginals", "", "Tensor", _max_marginals, _fake_scores)
-sample = _operator("sample", ", Tensor seeds", "Tensor", _sample, _fake_sample)
-top_k = _operator("top_k", ", int k", "(Tensor, Tensor)", _top_k, _fake_top_k)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _log_partition_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *expectations(*ctx.saved_tensors, grad), None
-
-
-def _expectations_backward(ctx: Any, nodes: Tensor, pairs: Tensor) -> tuple[Tensor | None, ...]:
-    moved = expectations_derivative(*ctx.saved_tensors, nodes, pairs)
-    return moved[0], moved[1], None, moved[2]
-
-
-log_partition.register_autograd(_log_partition_backward, setup_context=_save)
-expectations.register_autograd(_expectations_backward, setup_context=_save)
+operators = JointOperators("chain_tags", ("emissions", "transitions"), _checked, operations, reference)
+max_marginals = operators.make("max_marginals", "", "Tensor", _max_marginals, _fake_scores)

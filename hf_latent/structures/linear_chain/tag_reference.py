@@ -7,7 +7,7 @@ forbidden; each row of `lengths (batch,)` words has a sequence that is allowed.
 import torch
 from torch import Tensor
 
-from hf_latent.inference.derivatives import differentiably
+from hf_latent.inference.derivatives import weighted_gradient, weighted_gradient_derivative
 from hf_latent.inference.normalize import FORBIDDEN
 from hf_latent.inference.random import uniforms
 
@@ -34,10 +34,9 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
     return totals[-1].logsumexp(1).where(lengths > 0, 0.0)
 
 
-def expectations(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def expectations(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
     """The gradient of the weighted sum of log Z, in the shapes of `emissions` and `transitions`."""
-    nodes, pairs = _split(differentiably(lambda: _gradient(emissions, transitions, lengths, weights)[0]), emissions)
-    return nodes.clone(), pairs.view(transitions.shape).clone()
+    return weighted_gradient(lambda nodes, pairs: log_partition(nodes, pairs, lengths), (emissions, transitions), weights)
 
 
 def expectations_derivative(
@@ -47,41 +46,19 @@ def expectations_derivative(
     weights: Tensor,
     node_direction: Tensor,
     pair_direction: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Its derivative when the scores move along the directions, and that of each row's log Z."""
     outside = torch.arange(emissions.shape[1], device=lengths.device) >= lengths[:, None]
     along = node_direction.double().masked_fill(outside[:, :, None] | emissions.isneginf(), 0.0)
     pairs_along = pair_direction.double().masked_fill(transitions.isneginf(), 0.0)
     if pairs_along.dim() == 4:
         pairs_along = pairs_along.masked_fill(outside[:, 1:, None, None], 0.0)
-    direction = torch.cat([along.flatten(), pairs_along.flatten()])
-
-    def work() -> Tensor:
-        first, leaf, mass = _gradient(emissions, transitions, lengths, weights)
-        return torch.cat(
-            torch.autograd.grad((first * direction).sum(), (leaf, mass), materialize_grads=True, allow_unused=True)
-        )
-
-    moved = differentiably(work)
-    nodes, pairs = _split(moved[: len(moved) - len(weights)], emissions)
-    return nodes.clone(), pairs.view(transitions.shape).clone(), moved[len(moved) - len(weights) :].clone()
+    return weighted_gradient_derivative(
+        lambda nodes, pairs: log_partition(nodes, pairs, lengths), (emissions, transitions), weights, (along, pairs_along)
+    )
 
 
-def _gradient(emissions: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient in one piece, and what it depends on: all scores in one piece, and the weights."""
-    leaf = torch.cat([emissions.double().flatten(), transitions.double().flatten()]).detach().requires_grad_()
-    mass = weights.double().detach().clone().requires_grad_()
-    nodes, pairs = _split(leaf, emissions)
-    total = (log_partition(nodes, pairs.view(transitions.shape), lengths) * mass).sum()
-    (found,) = torch.autograd.grad(total, leaf, create_graph=True, materialize_grads=True, allow_unused=True)
-    return found, leaf, mass
-
-
-def _split(joined: Tensor, emissions: Tensor) -> tuple[Tensor, Tensor]:
-    return joined[: emissions.numel()].view(emissions.shape), joined[emissions.numel() :]
-
-
-def best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def argmax(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The tags of a best sequence, `(batch, n)`, -1 beyond; and which rows have one, `(batch,)`."""
     totals = forward(emissions, transitions, lengths, best=True)
     if not totals:
@@ -106,7 +83,7 @@ def max_marginals(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
     return found.masked_fill(found < FORBIDDEN / 2, -torch.inf).masked_fill((words >= lengths[:, None])[:, :, None], 0.0)
 
 
-def sample_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
+def sample(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
     """Drawn tags, `(samples, batch, n)`, -1 beyond, going back from the last word."""
     samples, batch = seeds.shape
     rows = torch.arange(batch, device=seeds.device).repeat(samples)

@@ -5,10 +5,10 @@ import numpy as np
 from hf_latent.inference.checks import LARGEST_SCORE, OUT_OF_REACH
 from hf_latent.inference.cpu.batch import DONE, NO_STRUCTURE, NOT_FINITE, OUT_OF_RANGE
 from hf_latent.inference.cpu.compiling import part
+from hf_latent.inference.cpu.exponentials import exp
 from hf_latent.inference.cpu.simd import (
     WIDTH,
     constant,
-    exp,
     forbidden_below,
     larger,
     load,

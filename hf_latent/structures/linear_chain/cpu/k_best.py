@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hf_latent.inference.cpu.compiling import Kernel, part
+from hf_latent.inference.cpu.compiling import Kernel
+from hf_latent.inference.cpu.k_best import insert
 
 
 @Kernel
@@ -28,7 +29,7 @@ def k_best_tags(emissions, transitions, sizes, first, last, found, scores, cance
                         score = best[i - 1, t, place] + step[t * tags + u] + emissions[row, i, u]
                         if not score > best[i, u, k - 1]:
                             break
-                        _insert(best[i, u], came_from[i, u], score, t * k + place)
+                        insert(best[i, u], came_from[i, u], score, t * k + place)
         scores[row] = -np.inf
         if n == 0:
             scores[row, 0] = 0.0
@@ -38,20 +39,10 @@ def k_best_tags(emissions, transitions, sizes, first, last, found, scores, cance
             for place in range(k):
                 if not best[n - 1, u, place] > scores[row, k - 1]:
                     break
-                _insert(scores[row], ends, best[n - 1, u, place], u * k + place)
+                insert(scores[row], ends, best[n - 1, u, place], u * k + place)
         for rank in range(k):
             if scores[row, rank] > -np.inf:
                 at = ends[rank]
                 for i in range(n - 1, -1, -1):
                     found[row, rank, i] = at // k
                     at = came_from[i, at // k, at % k]
-
-
-@part
-def _insert(scores, sources, score, source):  # type: ignore[no-untyped-def]
-    """Puts a score, larger than the last, behind all that are as large, and drops the last."""
-    place = len(scores) - 1
-    while place > 0 and scores[place - 1] < score:
-        scores[place], sources[place] = scores[place - 1], sources[place - 1]
-        place -= 1
-    scores[place], sources[place] = score, source

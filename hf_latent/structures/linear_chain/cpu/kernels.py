@@ -7,13 +7,12 @@ side, longest first. `status (batch,)` tells how each row went, and where `cance
 
 import numpy as np
 
-from hf_latent.inference.cpu import random
 from hf_latent.inference.cpu.batch import DONE, NO_STRUCTURE, OUT_OF_RANGE
 from hf_latent.inference.cpu.compiling import Kernel, part
-from hf_latent.inference.cpu.simd import WIDTH
+from hf_latent.inference.cpu.random import drawn
+from hf_latent.inference.cpu.simd import WIDTH, chart
 from hf_latent.structures.linear_chain.cpu.recursions import (
     LARGEST_FACTOR,
-    chart,
     gather,
     gather_derivatives,
     maxima,
@@ -181,20 +180,8 @@ def sample_tags(emissions, transitions, seeds, sizes, order, first, last, scratc
                         steps[t] = alphas[i, t, lane]
                         if i < sizes[index] - 1:
                             steps[t] *= pairs[min(i + 1, len(pairs)) - 1, t * tags + tag, lane]
-                    tag = _drawn(steps, state)
+                    tag = drawn(steps, state)
                     found[turn, index, i] = tag
-
-
-@part
-def _drawn(weights, state):  # type: ignore[no-untyped-def]
-    rest, place = random.uniform(state) * weights.sum(), 0
-    for k in range(len(weights)):
-        if weights[k] > 0.0:  # never what has probability 0, whatever the rounding
-            place = k
-            rest -= weights[k]
-            if rest < 0.0:
-                break
-    return place
 
 
 @part

@@ -53,7 +53,7 @@ class Sentences(Batch):
         rows = torch.from_numpy(np.flatnonzero(self.status == OUT_OF_RANGE))
         transitions = self.given_transitions[rows] if self.own_transitions else self.given_transitions
         own = self.scores[rows], transitions.double(), self.given_lengths[rows]
-        missing = ~best_tags(*own)[1]
+        missing = ~argmax(*own)[1]
         if missing.any():
             raise_no_structure(int(rows[missing.int().argmax()]))
         return rows, own
@@ -66,7 +66,7 @@ def pairs_of(transitions: Tensor) -> np.ndarray:
     return found.reshape(*own, found.shape[-1] ** 2)
 
 
-def best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def argmax(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The tags of a best sequence, `(batch, n)`, -1 beyond; and which rows have one, `(batch,)`."""
     batch = Sentences(emissions, transitions, lengths)
     found = np.full(batch.values.shape[:2], -1)
@@ -119,18 +119,18 @@ def expectations_derivative(
     return found
 
 
-def sample_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
+def sample(emissions: Tensor, transitions: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
     """Drawn tags, `(samples, batch, n)`, -1 beyond, one sequence for each of `seeds (samples, batch)`."""
     batch = Sentences(emissions, transitions, lengths)
     found = np.full((len(seeds), *batch.values.shape[:2]), -1)
     batch.go(kernels.sample_tags, 3 + len(seeds), (seeds.contiguous().numpy().view(np.uint64),), (found,))
     result = torch.from_numpy(found)
     if left := batch.left():
-        result[:, left[0]] = reference.sample_tags(*left[1], seeds[:, left[0]])
+        result[:, left[0]] = reference.sample(*left[1], seeds[:, left[0]])
     return result
 
 
-def k_best_tags(emissions: Tensor, transitions: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_k(emissions: Tensor, transitions: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The tags of the k best sequences, `(batch, k, n)`, -1 beyond; and their scores `(batch, k)` in float64."""
     values, pairs, sizes = array(emissions.double()), pairs_of(transitions), lengths.numpy().copy()
     found, scores = np.full((len(values), k, values.shape[1]), -1), np.full((len(values), k), -np.inf)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hf_latent.inference.algorithms import Algorithms, vertices_of
-from hf_latent.inference.checks import raise_no_structure
+from hf_latent.inference.checks import check_structures
 from hf_latent.structures.linear_chain.cpu import operations
 
 
@@ -15,9 +15,9 @@ class ChainKernels(Algorithms):
 
     def argmax(self, structure: Any, scores: Tensor, lengths: Tensor, required: bool = True) -> Tensor:
         """The pairs of a best sequence, `(batch, n - 1, tags, tags)`."""
-        tags, exists = operations.best_tags(_no_emissions(scores), scores, lengths)
-        if required and not exists.all():
-            raise_no_structure(int((~exists).nonzero()[0]))
+        tags, exists = operations.argmax(_no_emissions(scores), scores, lengths)
+        if required:
+            check_structures(exists)
         choices = _pairs(tags, structure.tags)
         if not required:
             choices = choices.where(exists[:, None], -1)
@@ -25,7 +25,7 @@ class ChainKernels(Algorithms):
 
     def has_structure(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """Which rows have a sequence without a forbidden pair, `(batch,)`."""
-        return operations.best_tags(_no_emissions(scores), scores, lengths)[1]
+        return operations.argmax(_no_emissions(scores), scores, lengths)[1]
 
     def log_partition(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """`(batch,)` in float64."""
@@ -43,11 +43,11 @@ class ChainKernels(Algorithms):
 
     def sample(self, structure: Any, scores: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """The pairs of drawn sequences, `(samples, batch, n - 1)`, going back from the last word."""
-        return _pairs(operations.sample_tags(_no_emissions(scores), scores, lengths, seeds), structure.tags)
+        return _pairs(operations.sample(_no_emissions(scores), scores, lengths, seeds), structure.tags)
 
     def top_k(self, structure: Any, scores: Tensor, lengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """By one pass that keeps the k best beginnings for each tag."""
-        tags, values = operations.k_best_tags(_no_emissions(scores), scores, lengths.where(lengths > 1, 0), k)
+        tags, values = operations.top_k(_no_emissions(scores), scores, lengths.where(lengths > 1, 0), k)
         return _pairs(tags, structure.tags), values
 
 

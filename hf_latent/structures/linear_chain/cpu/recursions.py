@@ -9,11 +9,11 @@ what comes back from there is 0.
 import numpy as np
 
 from hf_latent.inference.cpu.compiling import part
+from hf_latent.inference.cpu.exponentials import exp
 from hf_latent.inference.cpu.simd import (
     WIDTH,
     constant,
     copy_lane,
-    exp,
     increase,
     larger,
     load,
@@ -33,12 +33,6 @@ from hf_latent.inference.cpu.simd import (
 LARGEST_GAP, SMALLEST_SUM = 150.0, 1e-170
 # What is lost does not count where sums from the other end, by which it would be multiplied, are smaller than this.
 LARGEST_FACTOR = 1e250
-
-
-@part
-def chart(scratch, first, rows, columns):  # type: ignore[no-untyped-def]
-    """Room for `rows × columns` numbers, behind the `first` ones."""
-    return scratch[first * WIDTH : (first + rows * columns) * WIDTH].reshape((rows, columns, WIDTH))
 
 
 @part

@@ -1,0 +1,1 @@
+"""Segmentations on the CPU, compiled."""
