@@ -97,6 +97,26 @@ def test_long_rows_and_scores_far_apart(scale, bounds):
     assert structure.log_prob(drawn, scores).isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize("bounds", [(3, 3), (0, 5), (2, math.inf)])
+def test_the_reference_says_the_same(bounds, scale):
+    """Also of gradients, which nothing else asks it for."""
+    structure, lengths = Subset(*bounds), torch.tensor([40, 7, 3])
+    scores, direction = scale * torch.randn(3, 40, dtype=torch.float64), torch.randn(3, 40, dtype=torch.float64)
+    scores[0, ::5] = -torch.inf
+
+    def everything() -> list[torch.Tensor]:
+        leaf = scores.clone().requires_grad_()
+        total, marginals = structure.log_partition(leaf, lengths), structure.marginals(leaf, lengths)
+        gradients = [torch.autograd.grad(own, leaf)[0] for own in (total.sum(), (marginals * direction).sum())]
+        return [total.detach(), marginals.detach(), *gradients]
+
+    found = everything()
+    with reference_only():
+        for own, expected in zip(found, everything(), strict=True):
+            torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)
+
+
 @given(st.integers(1, 9), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_a_constant_matters_only_where_the_number_may_vary(n, seed):

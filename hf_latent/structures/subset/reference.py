@@ -33,7 +33,7 @@ class SubsetReference(Algorithms):
         table = _first(ends)
         for item in range(exact.shape[1]):
             with_item = pad(table[:, :-1], (1, 0), value=FORBIDDEN) + within[:, item, None]
-            both = torch.logaddexp(table + without[:, item, None], with_item).clamp(min=FORBIDDEN)
+            both = _log_add(table + without[:, item, None], with_item).clamp(min=FORBIDDEN)
             table = both.where((item < lengths)[:, None], table)
         return own.offsets + (table + ends).logsumexp(1)
 
@@ -43,7 +43,7 @@ class SubsetReference(Algorithms):
         onward = [ends]  # log-sums of what may come after an item, by how many are chosen before
         for item in range(within.shape[1] - 1, -1, -1):
             with_item = pad(onward[0][:, 1:], (0, 1), value=FORBIDDEN) + within[:, item, None]
-            both = torch.logaddexp(onward[0] + without[:, item, None], with_item).clamp(min=FORBIDDEN)
+            both = _log_add(onward[0] + without[:, item, None], with_item).clamp(min=FORBIDDEN)
             onward.insert(0, both.where((item < lengths)[:, None], onward[0]))
         samples, batch = seeds.shape
         random = uniforms(seeds, within.shape[1])
@@ -100,6 +100,11 @@ class SubsetReference(Algorithms):
         choices = (subsets > 0.5).long() - 1
         gaps = torch.zeros_like(counts, dtype=torch.float64)
         return Projection(point, choices, weights, counts, gaps, torch.ones_like(counts, dtype=torch.bool))
+
+
+def _log_add(one: Tensor, other: Tensor) -> Tensor:
+    """log(exp + exp), with second derivatives also where they lie far apart (`torch.logaddexp` has none there)."""
+    return torch.stack([one, other]).logsumexp(0)
 
 
 def _finite(*weights: Tensor) -> list[Tensor]:
