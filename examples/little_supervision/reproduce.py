@@ -137,7 +137,7 @@ def plot(found: dict[tuple[str, int | None], list[Run]], file: Path) -> None:
         axes.set_xticks(range(1, len(places)), labels=[*map(str, TREES[:-1]), "all"])
         axes.set(xlabel="sentences with gold trees", title=title)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, loc="lower right")
+    figure.axes[0].legend(frameon=False, loc="center right")
     figure.savefig(file)
 
 

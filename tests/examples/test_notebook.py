@@ -27,6 +27,7 @@ def pictures(cells: list) -> int:
     )
 
 
+@pytest.mark.slow  # it trains some models
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     shutil.copy(NOTEBOOK, tmp_path)

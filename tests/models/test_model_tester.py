@@ -1,9 +1,10 @@
-"""transformers' own tests of a model, on ours, with encoders of four kinds."""
+"""transformers' own tests of a model, on ours, with encoders of four kinds (two of them in `make test-slow`)."""
 
 import re
 import unittest
 import unittest.mock
 
+import pytest
 import torch
 import transformers_tests
 from transformers import BertConfig, DebertaV2Config, DistilBertConfig, PreTrainedConfig, PreTrainedModel
@@ -112,11 +113,13 @@ class TestTaggersOverBert(ModelTests, unittest.TestCase):
     families = families(TAGGERS)
 
 
+@pytest.mark.slow
 class TestOverDistilBert(ModelTests, unittest.TestCase):
     encoder = DistilBertConfig(vocab_size=99, dim=32, n_layers=2, n_heads=4, hidden_dim=37, max_position_embeddings=50)
     test_resize_position_embeddings = True
 
 
+@pytest.mark.slow
 class TestOverDebertaV2(ModelTests, unittest.TestCase):
     encoder = DebertaV2Config(
         vocab_size=99,

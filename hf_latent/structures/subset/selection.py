@@ -85,7 +85,7 @@ def weights(structure: Any, scores: Tensor, lengths: Tensor) -> Weights:
     exact = scores.detach().double().masked_fill(~allowed, -torch.inf)
     wanted = (exact > 0).sum(1)
     best = wanted.clamp(min=least, max=most)
-    thresholds = torch.zeros_like(exact[:, :1])
+    thresholds = exact.new_zeros(len(exact), 1)
     if exact.shape[1]:
         ordered = exact.sort(dim=1, descending=True).values
         thresholds = ordered.gather(1, best.clamp(1, exact.shape[1])[:, None] - 1)
