@@ -84,7 +84,7 @@ def log_partition(segments: Tensor, transitions: Tensor, lengths: Tensor) -> Ten
 def expectations(segments: Tensor, transitions: Tensor, lengths: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities of segments times each row's weight; how often each transition is expected, in the shape of these."""
     batch = Sentences(segments, transitions, lengths)
-    found, links = np.zeros(batch.values.shape), np.zeros((len(segments), batch.links.shape[1]))
+    found, links = np.zeros_like(batch.values), np.zeros((len(segments), batch.links.shape[1]))
     batch.go(kernels.expectations, 20, (array(weights.double()),), (found, links))
     return torch.from_numpy(found).view(segments.shape), _summed(links, transitions)
 
@@ -99,7 +99,7 @@ def expectations_derivative(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The derivatives of the expectations when the scores move along the directions, and those of log Z, `(batch,)`."""
     batch = Sentences(segments, transitions, lengths)
-    found, links = np.zeros(batch.values.shape), np.zeros((len(segments), batch.links.shape[1]))
+    found, links = np.zeros_like(batch.values), np.zeros((len(segments), batch.links.shape[1]))
     rates = np.zeros(len(segments))
     along = array(segment_direction.double()).reshape(batch.values.shape), links_of(transition_direction)
     batch.go(kernels.expectations_derivative, 40, (array(weights.double()), *along), (found, links, rates), times=2)
