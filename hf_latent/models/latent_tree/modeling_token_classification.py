@@ -5,8 +5,9 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.modeling_classification import LatentTreeClassifier
-from hf_latent.models.losses import mean_token_loss, reaching, token_losses
+from hf_latent.models.losses import mean_token_loss, token_losses
 from hf_latent.models.registry import Task, register_model
+from hf_latent.models.words.tokens import of_tokens
 
 
 @register_model(AutoModelForTokenClassification, Task("token-classification", "Token Classification", "labels words"))
@@ -32,11 +33,7 @@ class LatentTreeForTokenClassification(LatentTreeClassifier):
 
     def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
         """`(batch, tokens, num_labels)` from `words (batch, n, size)` and `word_ids (batch, tokens)`."""
-        of_words = self.classifier(self.decoder(words))
-        if not words.shape[1]:
-            return reaching(of_words.new_zeros(*word_ids.shape, self.config.num_labels), of_words)
-        places = word_ids.clamp(min=0)[:, :, None].expand(-1, -1, of_words.shape[2])
-        return of_words.gather(1, places).masked_fill(word_ids[:, :, None] < 0, 0.0)
+        return of_tokens(self.classifier(self.decoder(words)), word_ids)
 
 
 __all__ = ["LatentTreeForTokenClassification"]
