@@ -16,7 +16,14 @@ from transformers import (
     pipeline,
 )
 
-from hf_latent import CRFConfig, CRFForTokenClassification, DataCollatorForLatentTrees, SpanTaggingPipeline, encode_words
+from hf_latent import (
+    CRFConfig,
+    CRFForTokenClassification,
+    DataCollatorForLatentTrees,
+    SpanTaggingPipeline,
+    encode_words,
+    parse,
+)
 from hf_latent.layers import SpanScheme
 from hf_latent.model_cards import write_model_card
 from hf_latent.models.spans.modeling_crf import decoding
@@ -316,3 +323,12 @@ def test_its_card(model, wordpiece, tmp_path):
         assert part in text, part
     assert "tree" not in text
     assert not (tmp_path / "tree.svg").exists()
+
+
+def test_what_is_for_trees_says_so(model, wordpiece):
+    with pytest.raises(ValueError, match="a CRFForTokenClassification has no trees to show"):
+        parse(model, wordpiece, TEXTS)
+    with pytest.raises(ValueError, match="'latent-tree-parsing' needs a latent-tree model, got a CRFForTokenClassification"):
+        pipeline("latent-tree-parsing", model=model, tokenizer=wordpiece)
+    with pytest.raises(ValueError, match="hf_latent already"):
+        CRFForTokenClassification.from_encoder(model, wordpiece)

@@ -44,9 +44,12 @@ def parse(
 
     Raises:
         TypeError: a single string, or strings among lists of words.
-        ValueError: a model without a tree (`estimator=None`); a text that is too long; a word (of a list) without a token.
+        ValueError: a model without a tree (with `estimator=None`, say); a text that is too long; a word (of a list) without a
+            token.
     """
     model = without_adapters(model)
+    if not hasattr(model.config, "estimator"):
+        raise ValueError(f"`model` must have a latent tree, or be a parser, and a {type(model).__name__} has no trees to show.")
     if model.config.estimator is None:
         raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
     if isinstance(texts, str):
