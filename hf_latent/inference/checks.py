@@ -100,7 +100,7 @@ def check_like(value: object, shape: tuple[int | None, ...], like: Tensor, name:
     if (value.dtype != dtype if dtype else not value.is_floating_point()) or value.layout != torch.strided:
         raise TypeError(f"`{name}` must be {kind} and dense, got {describe(value)} with layout {value.layout}.")
     if value.dim() != len(shape) or any(size not in (own, None) for own, size in zip(value.shape, shape, strict=True)):
-        named = ", ".join("any" if size is None else str(size) for size in shape)
+        named = ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"`{name}` must have shape ({named}), got {describe(value)}.")
     if value.device != like.device:
         raise ValueError(f"`{name}` must be on {like.device}, got it on {value.device}.")
@@ -172,6 +172,18 @@ def check_structures(exists: Tensor, name: str = "scores") -> None:
     """Raises unless all rows have a structure, `exists (batch,)`."""
     if not exists.all():
         raise_no_structure(int((~exists).nonzero()[0]), name)
+
+
+def check_ends(scores: object, labels: int, like: Tensor, name: str) -> Tensor:
+    """`scores` of what is first or last, `(labels,)` or, for each row of `like`, `(batch, labels)`; or an error."""
+    of_rows = isinstance(scores, Tensor) and scores.dim() == 2
+    check_like(scores, (like.shape[0], labels) if of_rows else (labels,), like, name)
+    assert isinstance(scores, Tensor)  # which it is by now
+    if is_eager():
+        rows = scores if of_rows else scores[None]
+        with seen_as(lambda name, place: (name, place[2 - scores.dim() :])):
+            check_finite(rows, torch.ones_like(rows, dtype=torch.bool), name)
+    return scores
 
 
 def check_lengths(lengths: object, batch: int, device: torch.device, name: str = "lengths") -> Tensor:

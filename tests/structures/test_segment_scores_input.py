@@ -114,6 +114,11 @@ def test_bad_input():
         SegmentScores(segments, transitions[:3])
     with pytest.raises(ValueError, match=r"`start` must have shape \(4,\)"):
         SegmentScores(segments, transitions, start=torch.randn(3))
+    with pytest.raises(TypeError, match=r"`end` must be a floating point tensor, got \[1, 2, 3, 4\]"):
+        SegmentScores(segments, transitions, end=[1, 2, 3, 4])
+    for start, place in ((torch.tensor([0, 0, torch.nan, 0]), "2"), (torch.tensor([[0.0] * 4, [0, 0, 0, torch.inf]]), "1, 3")):
+        with pytest.raises(ValueError, match=rf"`start` must be finite .* but start\[{place}\] is"):
+            SegmentScores(segments, transitions, start=start)
     with pytest.raises(ValueError, match="`lengths` must lie between 0 and 3"):
         SegmentScores(segments, transitions, torch.tensor([4, 1])).argmax()
     wrong = segments.clone()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hf_latent.inference.checks import WrongAt, at_least_float32, check_count, describe, is_eager
+from hf_latent.inference.checks import WrongAt, at_least_float32, check_count, check_ends, describe, is_eager
 from hf_latent.inference.random import draw_seeds
 from hf_latent.structures.linear_chain.tag_operators import check_shapes, max_marginals, operators
 
@@ -39,8 +39,8 @@ class ChainScores:
         end: the same for the last.
 
     Raises:
-        TypeError, ValueError: what has another type or shape; what is NaN or infinite (other than -inf), or leaves a sentence
-            without a sequence, when an operation is called.
+        TypeError, ValueError: what has another type or shape, or scores of start or end that are NaN or +inf; when an
+            operation is called, other scores that are, or that leave a sentence without a sequence.
     """
 
     def __init__(
@@ -56,11 +56,7 @@ class ChainScores:
         last = emissions.shape[1] - 1 if self.lengths is None else self.lengths[:, None] - 1
         for name, scores, place in (("start", start, words == 0), ("end", end, words == last)):
             if scores is not None:
-                if tuple(scores.shape) not in (emissions.shape[2:], (emissions.shape[0], emissions.shape[2])):
-                    raise ValueError(
-                        f"`{name}` must have shape ({emissions.shape[2]},), a score for each tag, or one more dimension "
-                        f"in front for the sentences, got {describe(scores)}."
-                    )
+                scores = check_ends(scores, emissions.shape[2], emissions, name)
                 scores = scores[..., None, :] if scores.dim() == 2 else scores
                 emissions = torch.where(place[..., None], emissions + scores, emissions)
         self.emissions, self.transitions = emissions, transitions

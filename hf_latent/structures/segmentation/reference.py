@@ -53,7 +53,7 @@ def forward(segments: Tensor, transitions: Tensor, lengths: Tensor, best: bool =
     exits, entries = [scores.new_zeros(batch, labels)], [scores.new_zeros(batch, labels)]
     for end in range(1, n + 1):
         sizes = torch.arange(1, min(longest, end) + 1, device=scores.device)
-        exits.append(total(scores[:, end - sizes, sizes - 1] + torch.stack(entries, 1)[:, end - sizes], 1))
+        exits.append(total(scores[:, end - sizes, sizes - 1] + torch.stack(entries[: -longest - 1 : -1], 1), 1))
         if links.numel():
             entries.append(total(exits[-1][:, :, None] + links, 1))
         else:

@@ -9,6 +9,7 @@ from hf_latent.inference.checks import (
     WrongAt,
     at_least_float32,
     check_count,
+    check_ends,
     check_range,
     describe,
     full_lengths,
@@ -52,8 +53,8 @@ class SegmentScores:
         end: the same for the last.
 
     Raises:
-        TypeError, ValueError: what has another type or shape; what is NaN or infinite (other than -inf), or leaves a sentence
-            without a segmentation, when an operation is called.
+        TypeError, ValueError: what has another type or shape, or scores of start or end that are NaN or +inf; when an
+            operation is called, other scores that are, or that leave a sentence without a segmentation.
     """
 
     def __init__(
@@ -66,14 +67,10 @@ class SegmentScores:
     ) -> None:
         links = torch.zeros(0, 0, device=getattr(segments, "device", None)) if transitions is None else transitions
         self.lengths = check_shapes(segments, links, lengths)
-        batch, n, longest, labels = segments.shape
+        n, longest, labels = segments.shape[1:]
         for name, scores in (("start", start), ("end", end)):
             if scores is not None:
-                if tuple(scores.shape) not in ((labels,), (batch, labels)):
-                    raise ValueError(
-                        f"`{name}` must have shape ({labels},), a score for each label, or one more dimension in front for the "
-                        f"sentences, got {describe(scores)}."
-                    )
+                scores = check_ends(scores, labels, segments, name)
                 scores = scores[:, None, None, :] if scores.dim() == 2 else scores
                 words, sizes = (torch.arange(size, device=segments.device) for size in (n, longest))
                 after = n if self.lengths is None else self.lengths[:, None, None]
