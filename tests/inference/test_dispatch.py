@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_latent import DependencyTree, LinearChain, Segmentation
+from hf_latent import DependencyTree, LinearChain, Segmentation, Subset
 from hf_latent.inference.operators import by_way_of_the_cpu
 
 DECLARED = {
@@ -13,6 +13,7 @@ DECLARED = {
     "non-projective trees with a single root": (DependencyTree(projective=False, single_root=True), (4, 5, 6)),
     "chains": (LinearChain(3), (4, 4, 3, 3)),
     "segmentations": (Segmentation(3, 2), (4, 5, 3, 2)),
+    "subsets": (Subset(1, 3), (4, 5)),
 }
 
 
