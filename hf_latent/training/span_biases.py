@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from hf_latent.layers import SpanScheme
+from hf_latent.layers import ConditionalRandomField, SpanScheme
 from hf_latent.models.losses import IGNORED
 
 CANDIDATES = tuple(step / 2 for step in range(-10, 11))
@@ -34,6 +34,7 @@ def choose_span_biases(
     labels: Sequence[Sequence[int]],
     beta: float = 1.0,
     candidates: Sequence[float] = CANDIDATES,
+    learned: ConditionalRandomField | None = None,
 ) -> SpanBiases:
     """The biases of `scheme.decoder` that find the spans of a development set best.
 
@@ -44,6 +45,7 @@ def choose_span_biases(
         labels: of each sentence, its right labels, which are valid; -100 for pieces of words that are left out.
         beta: F_β is what is made best: recall counts β times as much as precision. 1 for F1, 0.5 or 2 to turn the dial.
         candidates: the biases that are tried for either.
+        learned: the field of a model that has one (`model.crf`), whose `logits` are its emissions (`decode=False`).
 
     Time O(candidates · words · labels²).
 
@@ -69,7 +71,7 @@ def choose_span_biases(
 
     @cache
     def measured(begin: float, inside: float) -> SpanBiases:
-        tags = scheme.decoder(begin, inside).to(padded.device).decode(padded, mask)
+        tags = scheme.decoder(begin, inside, learned).to(padded.device).decode(padded, mask)
         found = [set(scheme.spans(own)) for own in tags]
         right = sum(len(ours & theirs) for ours, theirs in zip(found, gold, strict=True))
         return SpanBiases(begin, inside, right / max(sum(map(len, found)), 1), right / sum(map(len, gold)))

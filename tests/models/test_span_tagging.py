@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertForTokenClassification, pipeline
 
 from hf_latent import ChainScores
-from hf_latent.layers import SpanScheme, span_probabilities
+from hf_latent.layers import ConditionalRandomField, SpanScheme, span_probabilities
 from hf_latent.layers.span_scheme import Span
 from hf_latent.training import choose_span_biases
 
@@ -176,6 +176,23 @@ def test_biases_are_chosen_by_the_development_set():
     right = [[own[word] for word in range(len(own)) if own[word] >= 0] for own in labels[:2]]
     for own, tags in zip(logits[:2], right, strict=True):
         assert scheme.decoder(found.begin, found.inside).decode(own[None, : len(tags)]) == [tags]
+
+
+def test_biases_beside_learned_transitions():
+    """A field that learned that no span begins needs as much for it as it takes."""
+    scheme = SpanScheme(SCHEMES["BIO"])
+    learned = ConditionalRandomField(5, batch_first=True, constraints=scheme.constraints)
+    with torch.no_grad():
+        for scores in learned.parameters():
+            scores.zero_()
+        learned.transitions[:, 1] = learned.start_transitions[1] = -4.2
+    labels = [[0, 1, 0, 0]] * 3
+    logits = [torch.nn.functional.one_hot(torch.tensor(own), 5).float() for own in labels]
+    assert choose_span_biases(scheme, logits, labels).begin == 0.0
+    found = choose_span_biases(scheme, logits, labels, learned=learned)
+    assert (found.begin, found.precision, found.recall) == (3.5, 1.0, 1.0)
+    tags = scheme.decoder(found.begin, found.inside, learned).decode(torch.stack(logits))
+    assert tags == labels
 
 
 def test_the_dial():
