@@ -185,7 +185,7 @@ def test_biases_beside_learned_transitions():
     with torch.no_grad():
         for scores in learned.parameters():
             scores.zero_()
-        learned.transitions[:, 1] = learned.start_transitions[1] = -4.2
+        learned.transitions[:, [1, 3]] = learned.start_transitions[[1, 3]] = -4.2
     labels = [[0, 1, 0, 0]] * 3
     logits = [torch.nn.functional.one_hot(torch.tensor(own), 5).float() for own in labels]
     assert choose_span_biases(scheme, logits, labels).begin == 0.0
