@@ -39,8 +39,26 @@ def test_tree_depth():
     assert found == {"depth": pytest.approx((3 + 1 + 2) / 3), "flat": pytest.approx(2 / 3)}
 
 
+def test_rationale_faithfulness():
+    """Of the class that the whole text has: the first text's is 1, the second's 0."""
+    metric = load_metric("rationale_faithfulness")
+    whole, without, alone = [[0.1, 0.9], [0.8, 0.2]], [[0.6, 0.4], [0.7, 0.3]], [[0.2, 0.8], [0.9, 0.1]]
+    found = metric.compute(predictions=whole, without=without, alone=alone)
+    assert found == {"comprehensiveness": pytest.approx((0.5 + 0.1) / 2), "sufficiency": pytest.approx((0.1 - 0.1) / 2)}
+    for name, wrong in (
+        ("without", [[0.6], [1.0]]),
+        ("alone", [[np.nan, 0.5], [1.0, 0.0]]),
+        ("predictions", [[2.0, -1.0]] * 2),
+    ):
+        given = {"predictions": whole, "without": without, "alone": alone, name: wrong}
+        with pytest.raises(ValueError, match=f"`{name}` must"):
+            metric.compute(**given)
+    with pytest.raises(ValueError, match="`predictions` are of no texts"):
+        metric.compute(predictions=[], without=[], alone=[])
+
+
 def test_metrics_that_are_not_there():
-    assert list_metrics() == ["attachment_score", "parsing_score", "tree_depth", "v_measure"]
+    assert list_metrics() == ["attachment_score", "parsing_score", "rationale_faithfulness", "tree_depth", "v_measure"]
     with pytest.raises(ValueError, match=r"Unknown metric 'bleu'\. The known ones are: attachment_score"):
         load_metric("bleu")
 
