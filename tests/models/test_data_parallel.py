@@ -16,6 +16,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from hf_latent import (
     BiLstmConfig,
     BiLstmModel,
+    CRFForTokenClassification,
     LatentTreeConfig,
     LatentTreeForDependencyParsing,
     LatentTreeForPairClassification,
@@ -133,6 +134,22 @@ def test_outputs_of_replicas_gather(model_class, estimator, training):
             torch.testing.assert_close(gathered.arcs[..., :n, : n + 1], alone.arcs)
             assert not gathered.arcs[..., n:, :].any()
     elif "loss" in gathered:
+        gathered.loss.mean().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_tagger_in_replicas(training):
+    encoder, tokenizer = bilstm()
+    names = {0: "O", 1: "B-x", 2: "I-x"}
+    model = CRFForTokenClassification.from_encoder(encoder, tokenizer, id2label=names).train(training)
+    inputs = inputs_of(LatentTreeForTokenClassification, tokenizer, heads=False, labels=True)
+    gathered, alone = OnOneCpu(model)(**inputs), model(**inputs)
+    torch.testing.assert_close(gathered.logits, alone.logits, rtol=0, atol=1e-5)
+    words = alone.emissions.shape[1]
+    torch.testing.assert_close(gathered.emissions[:, :words], alone.emissions)
+    assert len(gathered.loss) == 2
+    if training:
         gathered.loss.mean().backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
 
