@@ -70,6 +70,18 @@ class JointOperators:
         made.register_fake(fake)
         return made
 
+    def entropy(self, first: Tensor, second: Tensor, each: Tensor, lengths: Tensor | None) -> Tensor:
+        """-Σ_z p(z) log p(z), `(batch,)` in float64, in nats; `each` are the `second` scores of each row.
+
+        Differentiable once.
+        """
+        first, each = first.double(), each.double()
+        expected = self.expectations(first, each, lengths, first.new_ones(len(first)))
+        value = self.log_partition(first, second, lengths)
+        for scores, chances in zip((first, each), expected, strict=True):
+            value = value - (scores.masked_fill(chances == 0, 0.0) * chances).flatten(1).sum(1)
+        return torch.where(value < 0, value - value.detach(), value)  # rounding only
+
     # --- what they do ---
 
     def _answer(self, name: str, first: Tensor, second: Tensor, lengths: Tensor | None, *others: Any) -> Any:

@@ -48,6 +48,7 @@ def test_against_all_sequences(shared, low):
     chain = chain_of(*scores_of(shared, LOW[low]))
     best, log_partition, marginals, top = chain.argmax(), chain.log_partition(), chain.marginals(), chain.top_k(4)
     pairs, log_prob, bests = chain.pair_marginals(), chain.log_prob(best), chain.max_marginals()
+    entropy = chain.entropy()
     for row, length in enumerate(LENGTHS.tolist()):
         sequences, scores = every(chain, row)
         order = scores.argsort(descending=True)
@@ -55,6 +56,7 @@ def test_against_all_sequences(shared, low):
         torch.testing.assert_close(log_partition[row], scores.logsumexp(0))
         torch.testing.assert_close(log_prob[row], scores.log_softmax(0).max())
         chances = scores.softmax(0)
+        torch.testing.assert_close(entropy[row], torch.special.entr(chances).sum(), rtol=0, atol=1e-9)
         for word in range(4):
             for tag in range(3):
                 expected = chances[sequences[:, word] == tag].sum().item() if word < length else 0.0
@@ -114,7 +116,7 @@ def test_the_reference_says_the_same(shared, scale, tags):
 def test_gradients(shared):
     given = [scores.nan_to_num().requires_grad_() for scores in scores_of(shared)]
     tags = torch.randint(3, (len(LENGTHS), 4))
-    for name in ("log_partition", "marginals", "pair_marginals"):
+    for name in ("log_partition", "marginals", "pair_marginals", "entropy"):
         assert torch.autograd.gradcheck(lambda *scores, name=name: getattr(chain_of(*scores), name)(), given, fast_mode=True)
     assert torch.autograd.gradcheck(lambda *scores: chain_of(*scores).log_prob(tags), given)
     assert torch.autograd.gradgradcheck(lambda *scores: chain_of(*scores).log_partition(), given, fast_mode=True)

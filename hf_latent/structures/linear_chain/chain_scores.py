@@ -79,9 +79,13 @@ class ChainScores:
 
     def pair_marginals(self) -> Tensor:
         """The probability of each pair of neighbours, `(batch, n - 1, tags, tags)`; differentiable once."""
-        batch, n, tags = self.emissions.shape
-        each = self.transitions.expand(batch, max(n - 1, 0), tags, tags)
-        return operators.expectations(self.emissions, each, self.lengths, self.emissions.new_ones(batch))[1]
+        weights = self.emissions.new_ones(len(self.emissions))
+        return operators.expectations(self.emissions, self._each(), self.lengths, weights)[1]
+
+    def entropy(self) -> Tensor:
+        """-Σ_y p(y) log p(y), `(batch,)`, in nats, in float32 or better; differentiable once."""
+        value = operators.entropy(self.emissions, self.transitions, self._each(), self.lengths)
+        return value.to(at_least_float32(self.emissions.dtype))
 
     def max_marginals(self) -> Tensor:
         """The score of the best sequence that has each tag at each word, `(batch, n, tags)`, in float32 or better; no gradient.
@@ -122,9 +126,14 @@ class ChainScores:
 
     def pairs(self) -> Tensor:
         """The scores `(batch, n - 1, tags, tags)` by which `LinearChain` has the same distribution, from two words on."""
-        batch, n, tags = self.emissions.shape
-        each = self.transitions.expand(batch, max(n - 1, 0), tags, tags) + self.emissions[:, 1:, None, :]
+        n = self.emissions.shape[1]
+        each = self._each() + self.emissions[:, 1:, None, :]
         return torch.cat([each[:, :1] + self.emissions[:, : min(n - 1, 1), :, None], each[:, 1:]], 1)
+
+    def _each(self) -> Tensor:
+        """The scores of the pairs of each sentence, `(batch, n - 1, tags, tags)`."""
+        batch, n, tags = self.emissions.shape
+        return self.transitions.expand(batch, max(n - 1, 0), tags, tags)
 
     def _score(self, tags: Tensor) -> Tensor:
         """In float64."""

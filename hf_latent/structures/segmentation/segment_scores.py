@@ -100,18 +100,12 @@ class SegmentScores:
 
     def transition_counts(self) -> Tensor:
         """How often each transition is expected, `(batch, labels, labels)`; differentiable once."""
-        return self._expectations(self.segments)[1]
+        weights = self.segments.new_ones(len(self.segments))
+        return operators.expectations(self.segments, self._each(), self.lengths, weights)[1].to(self.segments.dtype)
 
     def entropy(self) -> Tensor:
         """-Σ_z p(z) log p(z), `(batch,)`, in nats, in float32 or better; differentiable once."""
-        segments = self.segments.double()
-        marginals, counts = self._expectations(segments)
-        total = operators.log_partition(segments, self.transitions, self.lengths)
-        value = total - (segments.masked_fill(marginals == 0, 0.0) * marginals).sum((1, 2, 3))
-        if self.transitions.numel():
-            links = self.transitions.double().expand(counts.shape)
-            value = value - (links.masked_fill(counts == 0, 0.0) * counts).sum((1, 2))
-        value = torch.where(value < 0, value - value.detach(), value)  # rounding only
+        value = operators.entropy(self.segments, self.transitions, self._each(), self.lengths)
         return value.to(at_least_float32(self.segments.dtype))
 
     def sample(self, num_samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
@@ -142,12 +136,11 @@ class SegmentScores:
         value = torch.where(value > 0, value - value.detach(), value)  # rounding only
         return value.to(at_least_float32(self.segments.dtype))
 
-    def _expectations(self, segments: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each sentence, the probabilities of segments and how often each transition is expected."""
-        batch, labels = segments.shape[0], segments.shape[3]
-        links = self.transitions.to(segments.dtype) if self.transitions.numel() else segments.new_zeros(labels, labels)
-        each = links.expand(batch, labels, labels)
-        return operators.expectations(segments, each, self.lengths, segments.new_ones(batch))
+    def _each(self) -> Tensor:
+        """The scores of transitions of each sentence, `(batch, labels, labels)`."""
+        batch, labels = self.segments.shape[0], self.segments.shape[3]
+        links = self.transitions if self.transitions.numel() else self.segments.new_zeros(labels, labels)
+        return links.expand(batch, labels, labels)
 
     def _score(self, choices: Tensor) -> Tensor:
         """In float64."""
