@@ -11,7 +11,8 @@ import torch
 from transformers import DefaultFlowCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
-from hf_latent.models.latent_tree.parsing import Encoded, encode, parse_batch, without_adapters
+from hf_latent.models.latent_tree.parsing import parse_batch
+from hf_latent.models.words.texts import Encoded, encode, without_adapters
 from hf_latent.reliance import KINDS, Reliance, check_kinds, latent_tree_layers, reliance
 from hf_latent.trees.statistics import attachment_score, tree_statistics
 from hf_latent.trees.tree import Tree

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hf_latent.inference.checks import at_least_float32, check_count
 from hf_latent.layers import LatentTree, LatentTreeLayer
-from hf_latent.models.latent_tree.parsing import evaluation_mode
+from hf_latent.models.words.texts import evaluation_mode
 from hf_latent.structures import DependencyTree
 from hf_latent.structures.dependency_tree.conversions import arcs_from_heads
 

@@ -28,13 +28,7 @@ class Wording:
 
 _GOLD = "Gold trees were learned from, for all sentences or for some."
 
-WORDINGS: dict[Kind, Wording] = {
-    "latent tree": Wording(
-        "The latent tree",
-        "No tree was shown in training: the model chooses one for each sentence, and learned that from its labels alone.",
-        "The trees serve the task. They need not be those of a linguist, and differ from run to run; do not read them as "
-        "syntax.",
-        r"""The estimators are those of:
+_ESTIMATORS = r"""The estimators are those of:
 
 ```bibtex
 @inproceedings{mihaylova-etal-2020-understanding,
@@ -43,9 +37,25 @@ WORDINGS: dict[Kind, Wording] = {
     booktitle = "Proceedings of EMNLP",
     year = "2020",
 }
-```""",
+```"""
+
+WORDINGS: dict[Kind, Wording] = {
+    "latent tree": Wording(
+        "The latent tree",
+        "No tree was shown in training: the model chooses one for each sentence, and learned that from its labels alone.",
+        "The trees serve the task. They need not be those of a linguist, and differ from run to run; do not read them as "
+        "syntax.",
+        _ESTIMATORS,
         ("hf_latent", "latent-structure", "dependency-trees"),
         supervised=_GOLD,
+    ),
+    "selection": Wording(
+        "The chosen words",
+        "No words were marked in training: the model chooses some of each text, and learned that from its labels alone.",
+        "The label comes from these words alone, but the choice itself has seen the whole text. They need not be those that a "
+        "person would give as reasons, and differ from run to run.",
+        _ESTIMATORS,
+        ("hf_latent", "latent-structure", "rationales"),
     ),
     "parser": Wording(
         "The trees",

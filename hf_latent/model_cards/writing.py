@@ -13,7 +13,8 @@ from hf_latent.callbacks import RelianceCallback
 from hf_latent.files import shorten, write_file
 from hf_latent.model_cards.card import loaded_from, model_card, shows_trees, task_of
 from hf_latent.model_cards.facts import CardFacts
-from hf_latent.models.latent_tree.parsing import parse, without_adapters
+from hf_latent.models.latent_tree.parsing import parse
+from hf_latent.models.words.texts import without_adapters
 from hf_latent.trees import side_by_side
 
 logger = logging.getLogger(__name__)

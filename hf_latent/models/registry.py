@@ -6,8 +6,9 @@ from typing import Literal, TypeVar
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-# What a model chooses, and how it learns that: a tree that serves its task, trees of a treebank, or a sequence of labels.
-Kind = Literal["latent tree", "parser", "sequence"]
+# What a model chooses, and how it learns that: a tree or some words that serve its task, trees of a treebank, or a sequence of
+# labels.
+Kind = Literal["latent tree", "selection", "parser", "sequence"]
 Model = TypeVar("Model", bound=type[PreTrainedModel])
 
 # Saved models carry the file of the module that their class names. It is not the module that defines the class, of which a copy

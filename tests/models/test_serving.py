@@ -15,7 +15,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_latent import LatentTreeForSequenceClassification, TreeStatisticsCallback, parse
 from hf_latent.model_cards import write_model_card
-from hf_latent.models.latent_tree.parsing import evaluation_mode
+from hf_latent.models.words.texts import evaluation_mode
 from hf_latent.trees import Tree
 
 TEXTS = ["bad", "a very good film .", "", "not unwatchable", "a good , very good unwatchable film .", "  un-watchable\tfilm\n"]

@@ -2,23 +2,19 @@
 
 from huggingface_hub.dataclasses import strict
 
-from hf_latent.estimators import DEFAULT_ESTIMATOR, Estimator, get_estimator
-from hf_latent.models.words.configuration_words import WordsConfig
+from hf_latent.models.words.configuration_choice import ChoiceConfig
 
 # The estimators of which η was 1 in format 1 where nothing was said of it.
 STEP_SIZE_1 = ("ste_identity", "spigot", "spigot_ce", "spigot_eg")
 
 
 @strict
-class LatentTreeConfig(WordsConfig):
+class LatentTreeConfig(ChoiceConfig):
     r"""
     Configuration of a [`LatentTreeModel`] and the models on top of it. An encoder and its words (`text_config`,
-    `word_pooling`, `num_mixed_layers`) are configured as [`WordsConfig`] says.
+    `word_pooling`, `num_mixed_layers`, `dropout`) are configured as [`WordsConfig`] says, the choice of a tree (`estimator`,
+    `estimator_options`, `argmax_at_evaluation`, `decoder_size`) as [`ChoiceConfig`] does: with `estimator=None` there is none.
 
-    estimator (`str`, *optional*, defaults to `"marginals"`): how the gradient gets through the choice of a tree, a name of
-        `hf_latent.list_estimators()`. With `None` there is no tree: the baseline.
-    estimator_options (`dict`, *optional*): its options, such as `{"step_size": 0.1, "num_steps": 1}`.
-    argmax_at_evaluation (`bool`, defaults to `False`): in evaluation mode, use the best tree also where training relaxes it.
     projective (`bool`, defaults to `True`): only trees without crossing arcs.
     single_root (`bool`, defaults to `False`): only trees with one word below ROOT.
     arc_scorer (`str`, defaults to `"biaffine"`): or `"mlp"`, `"relative"`, `"counter"`; see `hf_latent.layers`.
@@ -32,8 +28,6 @@ class LatentTreeConfig(WordsConfig):
     decoder_input (`str` or `list[int]`, defaults to `"encoder"`): the vectors that the decoder sees of a word and its head: the
         encoder's output, or its input `"embeddings"`; or, with a list of the kind of each token, learned embeddings of the
         kinds. But for the first, all that the decoder knows of a word's context is its head.
-    decoder_size (`int`, defaults to 100): hidden size of the decoder.
-    dropout (`float`, defaults to 0.0): in the arc scorer and the decoder.
     heads_loss_weight (`float`, defaults to 1.0): of gold trees (`heads`) in the loss, whose part of it is a mean over words.
     impossible_heads (`str`, defaults to `"error"`): what becomes of gold trees that the model does not allow: an error, or
         `"skip"`, to learn nothing from them, with warnings that count such sentences.
@@ -59,9 +53,6 @@ class LatentTreeConfig(WordsConfig):
         "attentions",
     ]
 
-    estimator: str | None = DEFAULT_ESTIMATOR
-    estimator_options: dict | None = None
-    argmax_at_evaluation: bool = False
     projective: bool = True
     single_root: bool = False
     arc_scorer: str = "biaffine"
@@ -69,7 +60,6 @@ class LatentTreeConfig(WordsConfig):
     distance_penalty: float | int = 0.0
     parser_input: str | list[int] = "encoder"
     decoder_input: str | list[int] = "encoder"
-    decoder_size: int = 100
     heads_loss_weight: float | int = 1.0
     impossible_heads: str = "error"
     relations: list[str] | None = None
@@ -94,19 +84,6 @@ class LatentTreeConfig(WordsConfig):
             raise ValueError(f"`relations` must be names, each once, or None, got {self.relations!r:.200}.")
         if self.relations and self.estimator is None:
             raise ValueError("`relations` are of words to their heads, and a model with `estimator=None` has no heads.")
-
-    def new_estimator(self) -> Estimator:
-        """The estimator with its options.
-
-        Raises:
-            TypeError: options that the estimator does not have.
-            ValueError: an unknown estimator; a bad value of an option.
-        """
-        assert self.estimator is not None
-        try:
-            return get_estimator(self.estimator, **(self.estimator_options or {}))
-        except TypeError as error:
-            raise TypeError(f"{error} Pass `estimator_options` (or None) that go with the `estimator`.") from None
 
 
 __all__ = ["LatentTreeConfig"]

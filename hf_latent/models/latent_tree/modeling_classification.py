@@ -1,7 +1,5 @@
 """What the classifiers share: a latent tree, and losses that run through it. Each has a file of its own."""
 
-import threading
-import warnings
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeCon
 from hf_latent.models.latent_tree.modeling_latent_tree import LatentTreeModel, LatentTreeModelOutput
 from hf_latent.models.latent_tree.modeling_pretrained import LatentTreePreTrainedModel
 from hf_latent.models.losses import example_losses, mean_heads_loss, mean_loss, reaching
+from hf_latent.models.watching import LossWatch
 from hf_latent.models.words.given_words import check_heads, check_token_labels
 
 
@@ -54,8 +53,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.latent_tree = LatentTreeModel(config, encoder)
-        # By the last backward pass of each thread.
-        self._reached: dict[int, set[str]] = {}
+        self._watch = LossWatch()
 
     def logits(self, words: Tensor, num_words: Tensor, word_ids: Tensor) -> Tensor:
         """What is classified, from words beside their heads, their number, and the word of each token."""
@@ -66,19 +64,6 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
         if word_ids.dim() != 2:
             raise ValueError(f"`word_ids` must have shape (batch, tokens), got {tuple(word_ids.shape)}.")
         return word_ids
-
-    def _watch(self, logits: Tensor, latent_loss: Tensor) -> None:
-        """Warns of losses that are computed from the logits alone, by which the latent tree learns nothing."""
-        thread = threading.get_ident()
-        if self._reached.get(thread) == {"logits"}:
-            warnings.warn(
-                "The last loss did not have that of the latent tree in it: the tree learned nothing. Use `output.loss`, "
-                "or add `output.latent_loss.mean()` to a loss of your own.",
-                stacklevel=3,
-            )
-        reached = self._reached[thread] = set[str]()
-        logits.register_hook(lambda _: reached.add("logits"))
-        latent_loss.register_hook(lambda _: reached.add("latent_loss"))
 
     @can_return_tuple
     def forward(
@@ -153,7 +138,7 @@ class LatentTreeClassifier(LatentTreePreTrainedModel):
             words = words.to(self.classifier.weight.dtype)
         logits = self.logits(words, output.num_words, word_ids)
         if output.latent_loss is not None and output.latent_loss.requires_grad and logits.requires_grad and is_eager():
-            self._watch(logits, output.latent_loss)
+            self._watch.see(logits, output.latent_loss)
         return logits
 
     def _loss_of(

@@ -204,9 +204,7 @@ class LatentTreeModel(LatentTreePreTrainedModel, WordsModel):
         if self.decoder_embeddings is not None:
             embeddings = self.decoder_embeddings(input_ids)
         else:
-            embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-        if isinstance(embeddings, tuple):  # quantized ones, with their scale
-            embeddings = embeddings[0]
+            embeddings = self._embed(input_ids, inputs_embeds)
         both, num_words = self._pool(torch.cat([tokens, embeddings], dim=-1), word_ids)
         words, own_words = both.split([tokens.shape[-1], embeddings.shape[-1]], dim=-1)
         return words.contiguous().to(tokens.dtype), own_words.contiguous().to(embeddings.dtype), num_words

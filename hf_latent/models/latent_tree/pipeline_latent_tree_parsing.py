@@ -1,23 +1,14 @@
 """`pipeline("latent-tree-parsing")`: texts in, trees out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from types import GeneratorType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import AutoModel, Pipeline, PreTrainedModel
+from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_latent.models.latent_tree.parsing import (
-    as_text,
-    by_length,
-    encode,
-    parse_tokens,
-    relation_names,
-    tree_of,
-    without_adapters,
-)
+from hf_latent.models.latent_tree.parsing import parse_tokens, relation_names, tree_of
+from hf_latent.models.words.pipeline_words import WordsPipeline
 from hf_latent.trees import Tree, to_conllu, to_displacy
 
 
@@ -40,7 +31,7 @@ class ParsedText(dict):
 VIEWS: dict[str, Callable[[Tree], Any]] = {"tree": lambda tree: tree, "conllu": to_conllu, "displacy": to_displacy}
 
 
-class LatentTreeParsingPipeline(Pipeline):
+class LatentTreeParsingPipeline(WordsPipeline):
     """The latent trees of texts.
 
     A text is a string, or a list of words; several are a list, a tuple or a column of them, and come back in their order. A
@@ -68,17 +59,7 @@ class LatentTreeParsingPipeline(Pipeline):
         truncation: whether to cut texts that are too long for the model or the tokenizer; by default, they are an error.
     """
 
-    # What it is called, for the errors.
     name = "latent-tree-parsing"
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = True
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.model: PreTrainedModel = without_adapters(self.model)
-        self.check_model()
 
     @property
     def has_relations(self) -> bool:
@@ -94,41 +75,6 @@ class LatentTreeParsingPipeline(Pipeline):
             )
         if self.model.config.estimator is None:
             raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
-
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """See the class.
-
-        Raises:
-            TypeError: what is neither a text nor several; an unknown option.
-            ValueError: a text that is too long; a word (of a list) without a token.
-        """
-        if isinstance(inputs, str):
-            return super().__call__(inputs, *args, **kwargs)
-        if isinstance(inputs, Sized) and not len(inputs):
-            return []
-        if isinstance(inputs, Dataset | GeneratorType):
-            return super().__call__(inputs, *args, **kwargs)
-        if isinstance(inputs, Iterator):
-            return super().__call__((text for text in inputs), *args, **kwargs)
-        texts = [as_text(text) for text in inputs] if _holds_texts(inputs) else [as_text(inputs)]
-        order = by_length(texts)
-        found = super().__call__([texts[place] for place in order], *args, **kwargs)
-        return [one for _, one in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
-
-    def _sanitize_parameters(
-        self, truncation: bool | None = None, **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        if kwargs:
-            raise TypeError(
-                f"The pipeline {self.name!r} has no option {next(iter(kwargs))!r}. It takes truncation, batch_size and "
-                "num_workers."
-            )
-        return {} if truncation is None else {"truncation": truncation}, {}, {}
-
-    def preprocess(self, input_: Any, truncation: bool = False, **_: Any) -> dict[str, Any]:
-        inputs, word_ids, words, offsets = encode(self.model, self.tokenizer, [as_text(input_)], truncation)
-        # Counted from 1, since 0 is what a batch is padded with.
-        return {"words": words[0], "offsets": offsets[0], **inputs, "word_numbers": word_ids + 1}
 
     def _forward(self, input_tensors: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         inputs = dict(input_tensors)
@@ -153,10 +99,6 @@ class LatentTreeParsingPipeline(Pipeline):
             offsets=[list(span) for span in tree.offsets],
             **({"relations": list(tree.relations)} if self.has_relations else {}),
         )
-
-
-def _holds_texts(inputs: object) -> bool:
-    return isinstance(inputs, Iterable) and not isinstance(inputs, Mapping | bytes)
 
 
 def _only(batch: Tensor) -> Tensor:

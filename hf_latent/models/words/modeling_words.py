@@ -114,13 +114,20 @@ class WordsModel(WordsPreTrainedModel):
         layers = encoded.hidden_states if wants_layers or self.layer_mix is None else None
         return BaseModelOutput(encoded.last_hidden_state, hidden_states=layers, attentions=encoded.attentions), tokens
 
-    def _pool(self, tokens: Tensor, word_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """The vectors of the tokens before any context, `(batch, tokens, size)`: `inputs_embeds`, where these are given."""
+        embeddings = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        # Quantized ones come with their scale.
+        return embeddings[0] if isinstance(embeddings, tuple) else embeddings
+
+    def _pool(self, tokens: Tensor, word_ids: Tensor, pooling: str | None = None) -> tuple[Tensor, Tensor]:
         """The vectors of the words and their number; in a replica of `nn.DataParallel`, of as many words as there are tokens.
 
         (It puts the outputs of all replicas together, which must then be of one size.)
         """
-        assert self.config.word_pooling is not None  # since the model was made
-        words, num_words = pool_words(tokens, word_ids, self.config.word_pooling)
+        pooling = self.config.word_pooling if pooling is None else pooling
+        assert pooling is not None  # since the model was made
+        words, num_words = pool_words(tokens, word_ids, pooling)
         if getattr(self, "_is_replica", False):
             words = nn.functional.pad(words, (0, 0, 0, tokens.shape[1] - words.shape[-2]))
         return words, num_words

@@ -1,0 +1,187 @@
+"""Classification of texts by a few of their words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+from typing_extensions import Unpack
+
+from hf_latent.estimators import Latent
+from hf_latent.inference.checks import describe, is_eager
+from hf_latent.layers import AttentionPooling, LatentLayer
+from hf_latent.models.losses import example_losses, mean_loss, reaching
+from hf_latent.models.registry import Task, register_model
+from hf_latent.models.selection.configuration_selection import LatentSelectionConfig
+from hf_latent.models.watching import LossWatch
+from hf_latent.models.words.modeling_pretrained import WordsPreTrainedModel
+from hf_latent.models.words.modeling_words import WordsModel
+from hf_latent.models.words.tokens import of_tokens
+
+
+@dataclass
+class LatentSelectionOutput(ModelOutput):
+    """
+    loss: the mean downstream loss, if `labels` were given; its gradient also trains the scores of the words.
+    logits: `(batch, num_labels)`.
+    chosen: `(batch, n)`, how much of each word was seen: 1 where it was chosen, 0 where it was not, and in between where an
+        estimator relaxes the choice.
+    scores: `(batch, n)`, of each word to be chosen.
+    latent_loss: `(batch,)`, whose gradient trains the scores; its value is 0.
+    num_words: `(batch,)`.
+    hidden_states, attentions: the encoder's, per token, from the pass that scores, if asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    chosen: Tensor | None = None
+    scores: Tensor | None = None
+    latent_loss: Tensor | None = None
+    num_words: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@register_model(
+    AutoModelForSequenceClassification,
+    Task("text-classification", "Text Classification", "classifies texts by a few of their words", kind="selection"),
+)
+class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
+    """Classification, multi-label classification or regression by a few words of each text: its rationale.
+
+    The encoder reads the text and scores the words, a subset of them is chosen (`Subset`), and the classifier sees the chosen
+    ones alone: of the other words, the embeddings are 0, so that nothing but their number and places can be known of them.
+    (Lei, Barzilay and Jaakkola 2016 chose so by the score function; here, any estimator does.) Special tokens are always seen.
+
+    >>> model = LatentSelectionForSequenceClassification.from_encoder("google-bert/bert-base-cased", num_labels=2, at_least=0.2)
+    """
+
+    config: LatentSelectionConfig
+
+    def __init__(self, config: LatentSelectionConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.words = WordsModel(config, encoder)
+        self.dropout = nn.Dropout(config.dropout)
+        self.scorer: nn.Linear | None = None
+        self.choice: LatentLayer | None = None
+        if config.estimator is not None:
+            self.scorer = nn.Linear(config.hidden_size, 1)
+            self.choice = LatentLayer(config.new_structure(), config.new_estimator(), config.argmax_at_evaluation)
+        embeddings: Any = self.words.get_input_embeddings()
+        size = config.hidden_size if config.decoder_input == "encoder" else embeddings.weight.shape[1]
+        self.decoder = nn.Sequential(nn.Linear(size, config.decoder_size), nn.ReLU(), nn.Dropout(config.dropout))
+        self.pooling = AttentionPooling(config.decoder_size)
+        self.classifier = nn.Linear(config.decoder_size, config.num_labels)
+        self._watch = LossWatch()
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        chosen: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
+    ) -> LatentSelectionOutput | tuple[Tensor, ...]:
+        """
+        Args:
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the encoder takes them.
+            word_ids: `(batch, tokens)`, the word of each token from 0, negative for tokens of none; by default read off the
+                tokens (needs `input_ids`, and a tokenizer given when the model was made).
+            chosen: `(batch, n)`, words to be seen in place of the model's own choice, 1 for whole and 0 for nothing of them: all
+                but those of a rationale, say.
+            labels: as [`LatentTreeForSequenceClassification`] takes them. With a loss of your own, pass them all the same, and
+                add `output.latent_loss.mean()` to it, which trains the choice.
+            num_items_in_batch: what the loss is divided by in place of the number of examples; the Trainer's.
+
+        Raises:
+            ValueError: a text with fewer words than are to be chosen.
+        """
+        word_ids = self.words.find_words(input_ids, attention_mask) if word_ids is None else word_ids
+        given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids, **kwargs}
+        embeddings = self.words._embed(input_ids, inputs_embeds)
+
+        def decode(seen: Tensor) -> Tensor:
+            return self._decode(embeddings, seen, word_ids, given)
+
+        def task_loss(seen: Tensor) -> Tensor:
+            assert labels is not None
+            return example_losses(decode(seen), labels, self.config)
+
+        # Before the choice, all is seen; without one, this is what is classified.
+        read = self.words(word_ids, input_ids=input_ids, inputs_embeds=inputs_embeds, **given)
+        words, num_words = read.last_hidden_state, read.num_words
+        scores = self._score(words)
+        if chosen is None:
+            latent = self._choose(words, scores, num_words, None if labels is None else task_loss)
+        else:
+            latent = Latent(self._given(chosen, words, num_words), embeddings.new_zeros(len(embeddings)).float())
+        sees_all = self.choice is None and chosen is None and self.config.decoder_input == "encoder"
+        logits = self._classify(words, num_words) if sees_all else decode(latent.value)
+        # Everything has a gradient, whatever was chosen by whom: training on many devices waits for all.
+        logits = reaching(logits, words if scores is None else scores) if torch.is_grad_enabled() else logits
+        if latent.loss.requires_grad and logits.requires_grad and is_eager():
+            self._watch.see(logits, latent.loss)
+        loss = None
+        if labels is not None:
+            losses = example_losses(logits, labels, self.config) + latent.loss
+            loss = mean_loss(losses, labels, num_items_in_batch)
+        return LatentSelectionOutput(
+            loss=loss,
+            logits=logits,
+            chosen=latent.value,
+            scores=scores,
+            latent_loss=latent.loss,
+            num_words=num_words,
+            hidden_states=read.hidden_states,
+            attentions=read.attentions,
+        )
+
+    def _score(self, words: Tensor) -> Tensor | None:
+        """`(batch, n)`, of each word to be chosen; None for a model that chooses none."""
+        if self.scorer is None:
+            return None
+        scores: Tensor = self.scorer(self.dropout(words.to(self.scorer.weight.dtype)))
+        return scores[:, :, 0].float()
+
+    def _choose(self, words: Tensor, scores: Tensor | None, num_words: Tensor, task_loss: Any) -> Latent:
+        if self.choice is None or scores is None:
+            inside = torch.arange(words.shape[1], device=words.device) < num_words[:, None]
+            return Latent(inside.float(), words.new_zeros(len(words)).float())
+        latent: Latent = self.choice(scores, num_words, task_loss)
+        return latent
+
+    def _given(self, chosen: Tensor, words: Tensor, num_words: Tensor) -> Tensor:
+        if chosen.shape[:1] != words.shape[:1] or chosen.dim() != 2 or (is_eager() and chosen.shape[1] < int(num_words.max())):
+            raise ValueError(
+                f"`chosen` must have shape {tuple(words.shape[:2])}, how much is to be seen of each word, got {describe(chosen)}."
+            )
+        inside = torch.arange(words.shape[1], device=words.device) < num_words[:, None]
+        return chosen[:, : words.shape[1]].to(words.device).float() * inside
+
+    def _decode(self, embeddings: Tensor, seen: Tensor, word_ids: Tensor, given: dict[str, Any]) -> Tensor:
+        """`(batch, num_labels)` from as much of each word as is `seen (batch, n)`."""
+        of_each = of_tokens(seen[:, :, None], word_ids).masked_fill(word_ids[:, :, None] < 0, 1.0)
+        tokens = embeddings * of_each.to(embeddings.dtype)
+        if self.config.decoder_input == "encoder":
+            read = self.words(word_ids, inputs_embeds=tokens, **given)
+            return self._classify(read.last_hidden_state, read.num_words)
+        return self._classify(*self.words._pool(tokens, word_ids, "mean"))
+
+    def _classify(self, words: Tensor, num_words: Tensor) -> Tensor:
+        hidden = self.decoder(words.to(self.classifier.weight.dtype))
+        logits: Tensor = self.classifier(self.pooling(hidden, num_words))
+        return logits
+
+
+__all__ = ["LatentSelectionForSequenceClassification", "LatentSelectionOutput"]
