@@ -18,6 +18,8 @@ from hf_latent.modeling_hf_latent import __all__ as _models
 from hf_latent.models.latent_tree.parsing import parse
 from hf_latent.models.latent_tree.pipeline_dependency_parsing import DependencyParsingPipeline
 from hf_latent.models.latent_tree.pipeline_latent_tree_parsing import LatentTreeParsingPipeline
+from hf_latent.models.selection.pipeline_word_selection import WordSelectionPipeline
+from hf_latent.models.selection.rationale import Rationale
 from hf_latent.models.spans.pipeline_span_tagging import SpanTaggingPipeline
 from hf_latent.moved import with_old_names
 from hf_latent.structures import (
@@ -51,6 +53,7 @@ __all__ = [
     "LatentTreeLayer",
     "LatentTreeParsingPipeline",
     "LinearChain",
+    "Rationale",
     "RelianceCallback",
     "SegmentScores",
     "Segmentation",
@@ -58,6 +61,7 @@ __all__ = [
     "Structure",
     "Subset",
     "TreeStatisticsCallback",
+    "WordSelectionPipeline",
     "encode_words",
     "get_estimator",
     "list_estimators",

@@ -11,7 +11,7 @@ import torch
 from transformers import DefaultFlowCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
-from hf_latent.models.latent_tree.parsing import parse_batch
+from hf_latent.models.latent_tree.parsing import has_trees, parse_batch
 from hf_latent.models.words.texts import Encoded, encode, without_adapters
 from hf_latent.reliance import KINDS, Reliance, check_kinds, latent_tree_layers, reliance
 from hf_latent.trees.statistics import attachment_score, tree_statistics
@@ -55,7 +55,7 @@ class TreeStatisticsCallback(TrainerCallback):
     def __init__(self, trainer: Trainer, texts: Sequence[str], batch_size: int = 32) -> None:
         if trainer.processing_class is None:
             raise ValueError("The Trainer has no tokenizer: pass it `processing_class=tokenizer`.")
-        if getattr(trainer.model.config, "estimator", None) is None:
+        if not has_trees(without_adapters(trainer.model)):
             raise ValueError("The Trainer's model has no latent tree to look at.")
         if isinstance(texts, str) or not any(text.strip() for text in texts):
             raise ValueError(f"`texts` must be a list of sentences, with at least one, got {texts!r}.")

@@ -14,33 +14,40 @@ BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{"
 TOKEN = re.compile(r"[()]|[^ \t()]+")
 
 
-def load_sentiment_trees(path: str | os.PathLike, binary: bool = True, phrases: bool = False) -> Dataset:
+def load_sentiment_trees(path: str | os.PathLike, binary: bool = True, phrases: bool = False, words: bool = False) -> Dataset:
     r"""Columns `text` and `label`; a row a sentence. Brackets (`-LRB-`) and slashes (`\/`) are as they are in text.
 
     Args:
         path: `train.txt`, `dev.txt` or `test.txt` of the treebank, plain or gzipped.
         binary: labels 0 (negative) and 1 (positive), without the neutral ones, as in the paper; else 0 to 4.
         phrases: also a row for each phrase of a sentence, the sentence first.
+        words: also columns `words`, of which the `text` is made, and `word_labels`, 0 to 4 for each: those that are not 2 are
+            marked as words of feeling.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a line that is not a tree or not in UTF-8 (the error names it), or no sentence.
     """
-    texts, labels = [], []
+    columns: dict[str, list] = {name: [] for name in ("text", "label", *(("words", "word_labels") if words else ()))}
     for number, line in read_text(path, "sentiment treebank"):
         if not line.strip(" \t"):
             continue
         try:
-            words, found = _phrases(line)
+            own_words, found = _phrases(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
+        # The innermost phrase of a single word is the word itself, and comes last.
+        of_words = {start: label for start, end, label in found if end == start + 1}
         for start, end, label in found if phrases else found[:1]:
             if not binary or label != NEUTRAL:
-                texts.append(" ".join(words[start:end]))
-                labels.append(int(label > NEUTRAL) if binary else label)
-    if not texts:
+                columns["text"].append(" ".join(own_words[start:end]))
+                columns["label"].append(int(label > NEUTRAL) if binary else label)
+                if words:
+                    columns["words"].append(own_words[start:end])
+                    columns["word_labels"].append([of_words[place] for place in range(start, end)])
+    if not columns["text"]:
         raise ValueError(f"{path} has no sentence in it{' that is not neutral' if binary else ''}.")
-    return Dataset.from_dict({"text": texts, "label": labels})
+    return Dataset.from_dict(columns)
 
 
 def _phrases(line: str) -> tuple[list[str], list[tuple[int, int, int]]]:

@@ -13,7 +13,9 @@ from hf_latent.model_cards.facts import CardFacts
 from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, LONGEST_NAME, as_code, as_string, as_table, as_text
 from hf_latent.model_cards.wording import WORDINGS
 from hf_latent.models import registered_models
+from hf_latent.models.latent_tree.parsing import has_trees
 from hf_latent.models.registry import Task
+from hf_latent.models.selection.configuration_selection import LatentSelectionConfig
 from hf_latent.models.spans.configuration_crf import CRFConfig
 from hf_latent.reliance import Reliance
 from hf_latent.trees.drawing import shown
@@ -45,16 +47,16 @@ NAMES_OF_TREES = {
 }
 
 
-def model_card(model: PreTrainedModel, about: CardFacts) -> ModelCard:
-    """The card of a model; its picture, if the model has a tree, is to be `tree.svg` beside it."""
-    task, has_tree = task_of(model), shows_trees(model)
+def model_card(model: PreTrainedModel, about: CardFacts, example: str = "") -> ModelCard:
+    """The card of a model, with an `example` in Markdown of what it chooses, if it is to show one."""
+    task, has_tree = task_of(model), has_trees(model)
     wording = WORDINGS[task.kind]
     return ModelCard.from_template(
         _metadata(task, about),
         template_str=TEMPLATE.read_text(encoding="utf-8") + "\n",  # of which the last is cut
         name=as_text(about.name),
         summary=_summary(model, task, about.base_model),
-        example=f"![{as_text(' '.join(about.texts), LONGEST_EXAMPLE)}](tree.svg)" if has_tree else "",
+        example=example,
         usage=_usage(task, about, has_tree),
         structure=_structure(model, task),
         training=_training(about),
@@ -65,11 +67,6 @@ def model_card(model: PreTrainedModel, about: CardFacts) -> ModelCard:
         words=_words(model),
         citation=wording.citation,
     )
-
-
-def shows_trees(model: PreTrainedModel) -> bool:
-    """Whether there are trees in it, to be drawn."""
-    return getattr(model.config, "estimator", None) is not None
 
 
 def task_of(model: PreTrainedModel) -> Task:
@@ -125,8 +122,13 @@ def _summary(model: PreTrainedModel, task: Task, base_model: str | None) -> str:
     encoder = as_text(base_model) if base_model else f"an encoder of type {as_code(model.config.text_config.model_type)}"
     if task.kind == "sequence":
         return f"This model {task.does}, by a conditional random field on {encoder}. Made with hf_latent."
-    if not shows_trees(model):
-        return f"This model {task.does}. It is the baseline without a latent tree, on {encoder}."
+    if model.config.estimator is None:
+        return f"This model {task.does}. It is the baseline without a latent choice, on {encoder}."
+    if task.kind == "selection":
+        return (
+            f"This model {task.does}, which it finds by itself, and shows: the label comes from these words alone. It stands "
+            f"on {encoder}. Made with hf_latent."
+        )
     if task.kind == "parser":
         return f"This model {task.does}. Its trees always are trees. It stands on {encoder}. Made with hf_latent."
     return (
@@ -143,6 +145,8 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
         return f'print(pipeline("dependency-parsing", model={model})({strings[0]})["tree"].to_text())'
     if task.pipeline != "feature-extraction":
         lines.append(f'print(pipeline("{task.pipeline}", model={model})({strings[0] if len(strings) == 1 else "pair"}))')
+    if task.kind == "selection":
+        lines = [f'print(pipeline("word-selection", model={model})({strings[0]})["rationale"].to_text())']
     if has_tree:
         lines.append(f'print(pipeline("latent-tree-parsing", model={model})({strings[0]})["tree"].to_text())')
     return "\n".join(lines)
@@ -160,6 +164,11 @@ def _structure(model: PreTrainedModel, task: Task) -> str:
         )
     if config.estimator is None:
         return "None: this is the baseline."
+    if isinstance(config, LatentSelectionConfig):
+        bounds = sorted({config.at_least, config.at_least if config.at_most is None else config.at_most})
+        share = " of the words of a text" if config.share else ""
+        chosen = {"words that are chosen": " to ".join(f"{bound:g}" for bound in bounds) + share}
+        return as_table(_estimator(config) | chosen | {"the classifier sees": _seen(config)})
     trees = {
         "trees": f"{'projective' if config.projective else 'non-projective'}, "
         f"{'one root' if config.single_root else 'any number of roots'}",
@@ -171,16 +180,19 @@ def _structure(model: PreTrainedModel, task: Task) -> str:
         trees["relations"] = f"{count}, by a biaffine scorer of {config.relation_size} units"
     if task.kind == "parser":
         return as_table(trees)
+    return as_table(_estimator(config) | trees | {"the decoder sees": _seen(config)})
+
+
+def _estimator(config: Any) -> dict[str, str]:
+    """Of a model that makes a latent choice, how it learns it."""
     estimator: Any = get_estimator(config.estimator, **(config.estimator_options or {}))
     options = {key: value for key, value in dataclasses.asdict(estimator).items() if value is not None}
-    return as_table(
-        {
-            "gradient estimator": as_code(config.estimator),
-            **{f"its {as_code(key)}": as_code(str(value)) for key, value in options.items()},
-            **trees,
-            "the decoder sees": "the encoder's output" if config.decoder_input == "encoder" else "words without context",
-        }
-    )
+    named = {f"its {as_code(key)}": as_code(str(value)) for key, value in options.items()}
+    return {"gradient estimator": as_code(config.estimator), **named}
+
+
+def _seen(config: Any) -> str:
+    return "the encoder's output" if config.decoder_input == "encoder" else "words without context"
 
 
 def _training(about: CardFacts) -> str:

@@ -11,9 +11,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from hf_latent.callbacks import RelianceCallback
 from hf_latent.files import shorten, write_file
-from hf_latent.model_cards.card import loaded_from, model_card, shows_trees, task_of
+from hf_latent.model_cards.card import loaded_from, model_card, task_of
 from hf_latent.model_cards.facts import CardFacts
-from hf_latent.models.latent_tree.parsing import parse
+from hf_latent.model_cards.markdown import LONGEST_EXAMPLE, as_text
+from hf_latent.models.latent_tree.parsing import has_trees, parse
+from hf_latent.models.selection.modeling_selection import LatentSelectionForSequenceClassification
+from hf_latent.models.selection.pipeline_word_selection import WordSelectionPipeline
+from hf_latent.models.selection.rationale import Rationale
 from hf_latent.models.words.texts import without_adapters
 from hf_latent.trees import side_by_side
 
@@ -31,7 +35,7 @@ def write_model_card(
     example: str | Sequence[str],
     **facts: Any,
 ) -> Path:
-    """Writes `README.md` and `tree.svg` into the folder of a saved model; returns the path of the card.
+    """Writes `README.md` and, of a model with trees, `tree.svg` into the folder of a saved model; returns the path of the card.
 
     Names and sentences are shown as they are, whatever markup they may have in them; very long ones are cut. (For a model that
     the Trainer trains and publishes, [`ModelCardCallback`] does it.)
@@ -54,15 +58,25 @@ def write_model_card(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    picture = None
-    if shows_trees(model):
-        pictures = [tree.to_svg() for tree in parse(model, tokenizer, texts)]
-        picture = pictures[0] if len(pictures) == 1 else side_by_side([pictures], [""] * len(pictures))
-    card = model_card(model, about)
+    example, picture = _example(model, tokenizer, texts)
+    card = model_card(model, about, example)
     if picture is not None:
         write_file(folder / "tree.svg", picture)
     write_file(folder / "README.md", str(card))
     return folder / "README.md"
+
+
+def _example(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[str, str | None]:
+    """What the model chooses in the texts, in Markdown, and the picture in it, if there is one."""
+    if isinstance(model, LatentSelectionForSequenceClassification) and model.config.estimator is not None:
+        selector = WordSelectionPipeline(model, tokenizer=tokenizer, device=model.device)
+        rationale: Rationale = selector(texts[0])["rationale"]
+        return rationale.to_html(), None
+    if not has_trees(model):
+        return "", None
+    pictures = [tree.to_svg() for tree in parse(model, tokenizer, texts)]
+    picture = pictures[0] if len(pictures) == 1 else side_by_side([pictures], [""] * len(pictures))
+    return f"![{as_text(' '.join(texts), LONGEST_EXAMPLE)}](tree.svg)", picture
 
 
 class ModelCardCallback(TrainerCallback):

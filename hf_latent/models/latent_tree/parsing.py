@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from hf_latent.inference.checks import check_count
+from hf_latent.models.latent_tree.configuration_latent_tree import LatentTreeConfig
 from hf_latent.models.latent_tree.relations import names_of
 from hf_latent.models.words.texts import (
     Encoded,
@@ -53,9 +54,9 @@ def parse(
             token.
     """
     model = without_adapters(model)
-    if not hasattr(model.config, "estimator"):
+    if not isinstance(model.config, LatentTreeConfig):
         raise ValueError(f"`model` must have a latent tree, or be a parser, and a {type(model).__name__} has no trees to show.")
-    if model.config.estimator is None:
+    if not has_trees(model):
         raise ValueError("This model was trained with `estimator=None`: it has no latent tree to show.")
     if isinstance(texts, str):
         raise TypeError(f"`texts` must be a list of strings, got one string: pass [{texts!r}].")
@@ -71,6 +72,11 @@ def parse(
             encoded = encode(model, tokenizer, [texts[place] for place in places], truncation)
             trees |= zip(places, parse_batch(model, encoded)[0], strict=True)
     return [trees[place] for place in range(len(texts))]
+
+
+def has_trees(model: PreTrainedModel) -> bool:
+    """Whether there are trees in it, latent or a parser's."""
+    return isinstance(model.config, LatentTreeConfig) and model.config.estimator is not None
 
 
 def parse_tokens(model: PreTrainedModel, inputs: Mapping[str, Tensor], word_ids: Tensor) -> ModelOutput:

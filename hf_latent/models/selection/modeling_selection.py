@@ -98,8 +98,8 @@ class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the encoder takes them.
             word_ids: `(batch, tokens)`, the word of each token from 0, negative for tokens of none; by default read off the
                 tokens (needs `input_ids`, and a tokenizer given when the model was made).
-            chosen: `(batch, n)`, words to be seen in place of the model's own choice, 1 for whole and 0 for nothing of them: all
-                but those of a rationale, say.
+            chosen: `(batch, n)`, words to be seen in place of the model's own choice, 1 for whole and 0 for nothing of them:
+                all but those of a rationale, say.
             labels: as [`LatentTreeForSequenceClassification`] takes them. With a loss of your own, pass them all the same, and
                 add `output.latent_loss.mean()` to it, which trains the choice.
             num_items_in_batch: what the loss is divided by in place of the number of examples; the Trainer's.
@@ -162,9 +162,11 @@ class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
         return latent
 
     def _given(self, chosen: Tensor, words: Tensor, num_words: Tensor) -> Tensor:
-        if chosen.shape[:1] != words.shape[:1] or chosen.dim() != 2 or (is_eager() and chosen.shape[1] < int(num_words.max())):
+        """Also of more columns than there are words in this batch."""
+        if chosen.dim() != 2 or len(chosen) != len(words) or chosen.shape[1] < words.shape[1]:
             raise ValueError(
-                f"`chosen` must have shape {tuple(words.shape[:2])}, how much is to be seen of each word, got {describe(chosen)}."
+                f"`chosen` must have shape {tuple(words.shape[:2])}, how much is to be seen of each word, got "
+                f"{describe(chosen)}."
             )
         inside = torch.arange(words.shape[1], device=words.device) < num_words[:, None]
         return chosen[:, : words.shape[1]].to(words.device).float() * inside
