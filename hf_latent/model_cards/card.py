@@ -123,7 +123,9 @@ def _summary(model: PreTrainedModel, task: Task, base_model: str | None) -> str:
     if task.kind == "sequence":
         return f"This model {task.does}, by a conditional random field on {encoder}. Made with hf_latent."
     if model.config.estimator is None:
-        return f"This model {task.does}. It is the baseline without a latent choice, on {encoder}."
+        if task.kind == "selection":
+            return f"This model classifies texts. It is the baseline that sees all words, on {encoder}."
+        return f"This model {task.does}. It is the baseline without a latent tree, on {encoder}."
     if task.kind == "selection":
         return (
             f"This model {task.does}, which it finds by itself, and shows: the label comes from these words alone. It stands "

@@ -17,6 +17,7 @@ from hf_latent import (
     BiLstmConfig,
     BiLstmModel,
     CRFForTokenClassification,
+    LatentSelectionForSequenceClassification,
     LatentTreeConfig,
     LatentTreeForDependencyParsing,
     LatentTreeForPairClassification,
@@ -152,6 +153,26 @@ def test_a_tagger_in_replicas(training):
     if training:
         gathered.loss.mean().backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("decoder_input", ["encoder", "embeddings"])
+@pytest.mark.parametrize("estimator", [None, "spigot_ce", "ste_marginals"])
+def test_a_choice_of_words_in_replicas(estimator, decoder_input, training):
+    encoder, tokenizer = bilstm()
+    model = LatentSelectionForSequenceClassification.from_encoder(
+        encoder, tokenizer, num_labels=2, estimator=estimator, decoder_input=decoder_input, at_least=0.5
+    ).train(training)
+    inputs = inputs_of(LatentTreeForSequenceClassification, tokenizer, heads=False, labels=True)
+    gathered, alone = OnOneCpu(model)(**inputs), model(**inputs)
+    torch.testing.assert_close(gathered.logits, alone.logits, rtol=0, atol=1e-5)
+    words = alone.chosen.shape[1]
+    assert torch.equal(gathered.chosen[:, :words], alone.chosen)
+    assert not gathered.chosen[:, words:].any()
+    if training:
+        gathered.loss.mean().backward()
+        used = model.decoder if estimator is None else model
+        assert all(parameter.grad is not None for parameter in used.parameters())
 
 
 def test_state_that_goes_from_batch_to_batch_is_that_of_the_first_device():

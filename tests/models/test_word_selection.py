@@ -138,6 +138,23 @@ def test_empty_texts(tiny_bert, wordpiece):
         assert all(own.grad is None or own.grad.isfinite().all() for own in model.parameters())
 
 
+@pytest.mark.parametrize("decoder_input", INPUTS)
+@pytest.mark.parametrize("estimator", [None, "marginals", "spigot_ce", "score_function"])
+def test_every_parameter_gets_a_gradient(tiny_bert, wordpiece, batch, estimator, decoder_input):
+    """Whatever is known, of whatever words: training on many devices waits for all."""
+    model = LatentSelectionForSequenceClassification.from_encoder(
+        tiny_bert, wordpiece, num_labels=2, estimator=estimator, decoder_input=decoder_input
+    ).train()
+    nothing = wordpiece(["", ""], padding=True, return_tensors="pt")
+    for inputs, labels in ((batch, [0, 1, 0, 1]), (batch, [-100] * 4), (nothing, [0, 1])):
+        for chosen in (None, torch.ones(len(labels), 8)):
+            model.zero_grad()
+            loss = model(**inputs, labels=torch.tensor(labels), chosen=chosen).loss
+            loss.backward()
+            assert [name for name, own in model.named_parameters() if own.grad is None] == []
+            assert all(own.grad.isfinite().all() for own in model.parameters())
+
+
 def test_errors(tiny_bert, wordpiece, batch):
     with pytest.raises(ValueError, match="`at_least` must be a share between 0 and 1, got 3"):
         LatentSelectionConfig(at_least=3)
@@ -290,3 +307,6 @@ def test_a_card_shows_the_words(tiny_bert, wordpiece, tmp_path):
         assert part in text, part
     assert not (tmp_path / "tree.svg").exists()
     compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
+    whole = LatentSelectionForSequenceClassification.from_encoder(tiny_bert, wordpiece, estimator=None)
+    path = write_model_card(tmp_path, whole, wordpiece, "someone/baseline", "a good film")
+    assert "the baseline that sees all words" in path.read_text(encoding="utf-8")

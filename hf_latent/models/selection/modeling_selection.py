@@ -11,6 +11,7 @@ from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
 from hf_latent.estimators import Latent
+from hf_latent.estimators.estimator import no_loss
 from hf_latent.inference.checks import describe, is_eager
 from hf_latent.layers import AttentionPooling, LatentLayer
 from hf_latent.models.losses import example_losses, mean_loss, reaching
@@ -18,7 +19,7 @@ from hf_latent.models.registry import Task, register_model
 from hf_latent.models.selection.configuration_selection import LatentSelectionConfig
 from hf_latent.models.watching import LossWatch
 from hf_latent.models.words.modeling_pretrained import WordsPreTrainedModel
-from hf_latent.models.words.modeling_words import WordsModel
+from hf_latent.models.words.modeling_words import WordsModel, WordsModelOutput
 from hf_latent.models.words.tokens import of_tokens
 
 
@@ -29,10 +30,10 @@ class LatentSelectionOutput(ModelOutput):
     logits: `(batch, num_labels)`.
     chosen: `(batch, n)`, how much of each word was seen: 1 where it was chosen, 0 where it was not, and in between where an
         estimator relaxes the choice.
-    scores: `(batch, n)`, of each word to be chosen.
+    scores: `(batch, n)`, of each word to be chosen; None where the model itself did not choose.
     latent_loss: `(batch,)`, whose gradient trains the scores; its value is 0.
     num_words: `(batch,)`.
-    hidden_states, attentions: the encoder's, per token, from the pass that scores, if asked for.
+    hidden_states, attentions: the encoder's, per token, if asked for: where the model chooses, before the choice.
     """
 
     loss: Tensor | None = None
@@ -111,25 +112,21 @@ class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
         given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids, **kwargs}
         embeddings = self.words._embed(input_ids, inputs_embeds)
 
-        def decode(seen: Tensor) -> Tensor:
-            return self._decode(embeddings, seen, word_ids, given)
-
         def task_loss(seen: Tensor) -> Tensor:
             assert labels is not None
-            return example_losses(decode(seen), labels, self.config)
+            return example_losses(self._classify(embeddings, seen, word_ids, given)[0], labels, self.config)
 
-        # Before the choice, all is seen; without one, this is what is classified.
-        read = self.words(word_ids, input_ids=input_ids, inputs_embeds=inputs_embeds, **given)
-        words, num_words = read.last_hidden_state, read.num_words
-        scores = self._score(words)
-        if chosen is None:
-            latent = self._choose(words, scores, num_words, None if labels is None else task_loss)
+        read = scores = None
+        if self.scorer is not None and self.choice is not None and chosen is None:
+            read = self.words(word_ids, input_ids=input_ids, inputs_embeds=inputs_embeds, **given)
+            scored = self.scorer(self.dropout(read.last_hidden_state.to(self.scorer.weight.dtype)))
+            scores = scored[:, :, 0].float()
+            latent = self.choice(scores, read.num_words, None if labels is None else task_loss)
         else:
-            latent = Latent(self._given(chosen, words, num_words), embeddings.new_zeros(len(embeddings)).float())
-        sees_all = self.choice is None and chosen is None and self.config.decoder_input == "encoder"
-        logits = self._classify(words, num_words) if sees_all else decode(latent.value)
-        # Everything has a gradient, whatever was chosen by whom: training on many devices waits for all.
-        logits = reaching(logits, words if scores is None else scores) if torch.is_grad_enabled() else logits
+            latent = Latent(self._seen(chosen, embeddings, word_ids), no_loss(embeddings))
+        logits, seen_words = self._classify(embeddings, latent.value, word_ids, given)
+        if read is None and torch.is_grad_enabled():
+            logits = reaching(logits, *self.parameters())  # training on many devices waits for all
         if latent.loss.requires_grad and logits.requires_grad and is_eager():
             self._watch.see(logits, latent.loss)
         loss = None
@@ -142,48 +139,37 @@ class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
             chosen=latent.value,
             scores=scores,
             latent_loss=latent.loss,
-            num_words=num_words,
-            hidden_states=read.hidden_states,
-            attentions=read.attentions,
+            num_words=seen_words.num_words,
+            hidden_states=(read or seen_words).hidden_states,
+            attentions=(read or seen_words).attentions,
         )
 
-    def _score(self, words: Tensor) -> Tensor | None:
-        """`(batch, n)`, of each word to be chosen; None for a model that chooses none."""
-        if self.scorer is None:
-            return None
-        scores: Tensor = self.scorer(self.dropout(words.to(self.scorer.weight.dtype)))
-        return scores[:, :, 0].float()
-
-    def _choose(self, words: Tensor, scores: Tensor | None, num_words: Tensor, task_loss: Any) -> Latent:
-        if self.choice is None or scores is None:
-            inside = torch.arange(words.shape[1], device=words.device) < num_words[:, None]
-            return Latent(inside.float(), words.new_zeros(len(words)).float())
-        latent: Latent = self.choice(scores, num_words, task_loss)
-        return latent
-
-    def _given(self, chosen: Tensor, words: Tensor, num_words: Tensor) -> Tensor:
-        """Also of more columns than there are words in this batch."""
+    def _seen(self, chosen: Tensor | None, embeddings: Tensor, word_ids: Tensor) -> Tensor:
+        """`(batch, n)`, how much is seen of each word where the model itself does not choose: all, or what was `chosen`."""
+        words, num_words = self.words._pool(embeddings, word_ids)
+        inside = (torch.arange(words.shape[1], device=words.device) < num_words[:, None]).float()
+        if chosen is None:
+            return inside
         if chosen.dim() != 2 or len(chosen) != len(words) or chosen.shape[1] < words.shape[1]:
             raise ValueError(
                 f"`chosen` must have shape {tuple(words.shape[:2])}, how much is to be seen of each word, got "
                 f"{describe(chosen)}."
             )
-        inside = torch.arange(words.shape[1], device=words.device) < num_words[:, None]
-        return chosen[:, : words.shape[1]].to(words.device).float() * inside
+        return chosen[:, : words.shape[1]].to(inside) * inside
 
-    def _decode(self, embeddings: Tensor, seen: Tensor, word_ids: Tensor, given: dict[str, Any]) -> Tensor:
-        """`(batch, num_labels)` from as much of each word as is `seen (batch, n)`."""
+    def _classify(
+        self, embeddings: Tensor, seen: Tensor, word_ids: Tensor, given: dict[str, Any]
+    ) -> tuple[Tensor, WordsModelOutput]:
+        """`(batch, num_labels)` from as much of each word as is `seen (batch, n)`; and the words as they are then."""
         of_each = of_tokens(seen[:, :, None], word_ids).masked_fill(word_ids[:, :, None] < 0, 1.0)
         tokens = embeddings * of_each.to(embeddings.dtype)
         if self.config.decoder_input == "encoder":
-            read = self.words(word_ids, inputs_embeds=tokens, **given)
-            return self._classify(read.last_hidden_state, read.num_words)
-        return self._classify(*self.words._pool(tokens, word_ids, "mean"))
-
-    def _classify(self, words: Tensor, num_words: Tensor) -> Tensor:
-        hidden = self.decoder(words.to(self.classifier.weight.dtype))
-        logits: Tensor = self.classifier(self.pooling(hidden, num_words))
-        return logits
+            read: WordsModelOutput = self.words(word_ids, inputs_embeds=tokens, **given)
+        else:
+            read = WordsModelOutput(*self.words._pool(tokens, word_ids, "mean"))
+        assert read.last_hidden_state is not None
+        hidden = self.decoder(read.last_hidden_state.to(self.classifier.weight.dtype))
+        return self.classifier(self.pooling(hidden, read.num_words)), read
 
 
 __all__ = ["LatentSelectionForSequenceClassification", "LatentSelectionOutput"]
