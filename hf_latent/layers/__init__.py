@@ -15,6 +15,8 @@ from hf_latent.layers.scalar_mix import ScalarMix
 from hf_latent.layers.segment_pooling import SegmentPooling, segment_labels
 from hf_latent.layers.span_probabilities import span_probabilities
 from hf_latent.layers.span_scheme import SpanScheme
+from hf_latent.layers.span_scorer import SpanScorer
+from hf_latent.layers.span_segments import SpanSegments
 from hf_latent.layers.word_pooling import pool_words
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "ScalarMix",
     "SegmentPooling",
     "SpanScheme",
+    "SpanScorer",
+    "SpanSegments",
     "TagConstraints",
     "pool_words",
     "segment_labels",

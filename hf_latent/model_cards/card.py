@@ -17,6 +17,7 @@ from hf_latent.models.latent_tree.parsing import has_trees
 from hf_latent.models.registry import Task
 from hf_latent.models.selection.configuration_selection import LatentSelectionConfig
 from hf_latent.models.spans.configuration_crf import CRFConfig
+from hf_latent.models.spans.configuration_segments import SegmentConfig
 from hf_latent.reliance import Reliance
 from hf_latent.trees.drawing import shown
 
@@ -121,7 +122,10 @@ def loaded_from(model: PreTrainedModel) -> str | None:
 def _summary(model: PreTrainedModel, task: Task, base_model: str | None) -> str:
     encoder = as_text(base_model) if base_model else f"an encoder of type {as_code(model.config.text_config.model_type)}"
     if task.kind == "sequence":
-        return f"This model {task.does}, by a conditional random field on {encoder}. Made with hf_latent."
+        field = (
+            "semi-Markov conditional random field" if isinstance(model.config, SegmentConfig) else "conditional random field"
+        )
+        return f"This model {task.does}, by a {field} on {encoder}. Made with hf_latent."
     if model.config.estimator is None:
         if task.kind == "selection":
             return f"This model classifies texts. It is the baseline that sees all words, on {encoder}."
@@ -156,6 +160,8 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
 
 def _structure(model: PreTrainedModel, task: Task) -> str:
     config = model.config
+    if isinstance(config, SegmentConfig):
+        return as_table({"labels": str(config.num_labels), "a span has at most": f"{config.longest_span} words"})
     if isinstance(config, CRFConfig):
         scheme = config.new_span_scheme()
         return as_table(

@@ -10,8 +10,11 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.token_classification import AggregationStrategy
 
 from hf_latent.inference.checks import check_count
-from hf_latent.layers import SpanScheme, span_probabilities
+from hf_latent.layers import ConditionalRandomField, SpanScheme
+from hf_latent.models.spans.best_spans import BestSpans, best_of_chain, best_of_segments
 from hf_latent.models.spans.modeling_crf import CRFForTokenClassification
+from hf_latent.models.spans.modeling_segments import SegmentForTokenClassification
+from hf_latent.models.spans.modeling_tagger import SequenceTagger
 
 # What goes past the model.
 BESIDE = ("special_tokens_mask", "offset_mapping", "sentence", "is_last", "word_ids", "word_to_chars_map")
@@ -24,7 +27,8 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
     Nothing is trained. `pipeline("token-classification")` takes the best label of each token by itself, so that an `I-PER` may
     stand alone or after a `B-LOC`; this finds the sequence with the highest sum of logits among those that are valid in the
     scheme of the model's labels (`SpanScheme`). A word has the logits of its first piece, as models are trained in
-    transformers' examples. A [`CRFForTokenClassification`] keeps the transitions that it has learned.
+    transformers' examples. A [`CRFForTokenClassification`] keeps the transitions that it has learned, and a
+    [`SegmentForTokenClassification`] its scores of spans.
 
     For each text a list of dictionaries, those that `pipeline("token-classification", aggregation_strategy="first")` gives:
     `entity_group`, `score`, `word`, `start` and `end`; but `score` is the probability of the span as a whole, among all valid
@@ -35,7 +39,8 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
 
     Args (of the pipeline, or of a call):
         begin: what is added to the score wherever a span begins: above 0 for recall, below 0 for precision.
-        inside: what is added wherever one goes on. `hf_latent.training.choose_span_biases` chooses both.
+        inside: what is added wherever one goes on, for each word after its first. `hf_latent.training.choose_span_biases`
+            chooses both, for all but segments.
         num_best: how many sequences are told, by default the best one alone, as its spans.
         stride, is_split_into_words, delimiter, offset_mapping: as in transformers' pipeline.
 
@@ -46,16 +51,12 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.field = self.model.crf if isinstance(self.model, CRFForTokenClassification) else None
-        self.scheme = SpanScheme(self.model.config.id2label, self._kind_of_scheme())
+        self.tagger = self.model if isinstance(self.model, SequenceTagger) else None
+        own = None if self.tagger is None else self.tagger.scheme
+        self.scheme = SpanScheme(self.model.config.id2label) if own is None else own
         if not getattr(self.tokenizer, "is_fast", False):
             kind = type(self.tokenizer).__name__
             raise ValueError(f"`tokenizer` must be a fast one, which tells where words begin, got {kind}.")
-
-    def _kind_of_scheme(self) -> Any:
-        """What the model says of it, if it does."""
-        own = getattr(self.model.config, "span_scheme", None)
-        return None if own == "auto" else own
 
     def _sanitize_parameters(
         self, begin: float | None = None, inside: float | None = None, num_best: int | None = None, **kwargs: Any
@@ -74,43 +75,56 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
         return preprocess, forward, {name: value for name, value in own.items() if value is not None}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        """As in transformers; a model with a field is asked for emissions, of the words that were given or that it finds."""
-        if self.field is None:
+        """As in transformers; one of our taggers is asked for its scores, of the words that were given or that it finds."""
+        if self.tagger is None:
             found: dict[str, Any] = super()._forward(model_inputs)
             return found
         beside = {name: model_inputs.pop(name, None) for name in BESIDE}
-        word_ids = self.model.words.find_words(model_inputs["input_ids"], model_inputs.get("attention_mask"))
+        word_ids = self.tagger.words.find_words(model_inputs["input_ids"], model_inputs.get("attention_mask"))
         if beside["word_ids"] is not None:
             given = [-1 if word is None else word for word in beside["word_ids"]]
             word_ids = torch.tensor([given], device=word_ids.device)
-        logits = self.model(**model_inputs, word_ids=word_ids, decode=False).logits
-        return {"logits": logits, "own_word_ids": word_ids, **beside, **model_inputs}
+        output = self.tagger(**model_inputs, word_ids=word_ids, decode=False)
+        logits = output.segments.new_zeros(*word_ids.shape, 1) if output.logits is None else output.logits
+        own = {"segments": output.segments} if "segments" in output else {}
+        return {"logits": logits, **own, "own_word_ids": word_ids, **beside, **model_inputs}
 
     def postprocess(  # type: ignore[override]
         self, all_outputs: Sequence[Mapping[str, Any]], begin: float = 0.0, inside: float = 0.0, num_best: int | None = None
     ) -> list[dict[str, Any]]:
-        decoder = self.scheme.decoder(begin, inside, self.field)
-        found = []
+        found: list[dict[str, Any]] = []
         for outputs in all_outputs:
             groups = self._words(self._pieces(outputs, all_outputs[0]), outputs.get("own_word_ids"))
-            size = (len(groups), len(self.scheme.labels))
-            logits = torch.tensor(np.array([group[0]["scores"] for group in groups])).view(size)
-            chain, _ = decoder.chain(logits[None])
-            tags, scores = chain.top_k(num_best or 1)
-            likely = (scores[0].double() - chain.log_partition()[0].double()).exp().clamp(max=1.0)
-            sequences = [own for own, score in zip(tags[0].tolist(), scores[0].tolist(), strict=True) if score > -np.inf]
-            each = [self.scheme.spans(own) for own in sequences]
-            different = list({span for spans in each for span in spans})
-            sure = dict(zip(different, span_probabilities(self.scheme, chain, [different])[0], strict=True))
-            for spans, score in zip(each, likely.tolist(), strict=False):
-                entities = [self._entity(span.type, groups[span.start : span.end], sure[span]) for span in spans]
-                found.append({"score": score, "entities": entities})
+            if self.tagger is not None and "segments" in outputs:
+                best = self._best_segments(outputs["segments"][:, : len(groups)], begin, inside, num_best or 1)
+            else:
+                size = (len(groups), len(self.scheme.labels))
+                logits = torch.tensor(np.array([group[0]["scores"] for group in groups])).view(size)
+                best = best_of_chain(self.scheme, self._decoder(begin, inside).chain(logits[None])[0], num_best or 1)
+            for one in best:
+                spans = zip(one.spans, one.probabilities, strict=True)
+                entities = [self._entity(span.type, groups[span.start : span.end], chance) for span, chance in spans]
+                found.append({"score": one.probability, "entities": entities})
         if num_best is None:
             entities = [entity for one in found for entity in one["entities"]]
             return self.aggregate_overlapping_entities(entities) if len(all_outputs) > 1 else entities
         if len(all_outputs) > 1:
             raise ValueError("`num_best` is for texts that are read in one piece, and `stride` has divided this one.")
         return found
+
+    def _decoder(self, begin: float, inside: float) -> ConditionalRandomField:
+        field = self.tagger.crf if isinstance(self.tagger, CRFForTokenClassification) else None
+        return self.scheme.decoder(begin, inside, field)
+
+    def _best_segments(self, segments: torch.Tensor, begin: float, inside: float, count: int) -> list[BestSpans]:
+        """By the scores of segments `(1, n, longest, labels)`, with the biases added to those that are spans."""
+        assert isinstance(self.tagger, SegmentForTokenClassification)
+        biased = begin + inside * torch.arange(segments.shape[2])[:, None]
+        segments = segments + torch.where(torch.arange(segments.shape[3]) > 0, biased, 0.0)
+        with torch.no_grad():
+            lengths = torch.tensor([segments.shape[1]])
+            own = self.tagger.distribution(segments.to(self.tagger.device), lengths.to(self.tagger.device))
+            return best_of_segments(self.tagger.spans, own, count)
 
     @staticmethod
     def _words(pieces: list[dict[str, Any]], word_ids: torch.Tensor | None) -> list[list[dict[str, Any]]]:

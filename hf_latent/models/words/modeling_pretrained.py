@@ -28,6 +28,7 @@ WITH_OWN_RESET = (
     layers.KindEmbedding,
     layers.RelationAveraging,
     layers.ScalarMix,
+    layers.SpanScorer,
 )
 # What is not an option of `from_encoder`, but of the encoder or of saved models.
 NOT_OPTIONS = {"text_config", "encoder_size", "format_version", "transformers_version", "architectures", "dtype"}
