@@ -128,6 +128,18 @@ def test_words_of_sentiment_trees(tmp_path, words, text):
     assert load_sentiment_trees(tmp_path / "train.txt")["text"] == [text]
 
 
+def test_labels_of_single_words(tmp_path):
+    """Those of the innermost phrases; in phrases of a sentence, those of their words."""
+    (tmp_path / "train.txt").write_text("(3 (2 (4 Good)) (2 (2 (1 bad) (2 films)) (2 .)))\n(2 no)\n")
+    found = load_sentiment_trees(tmp_path / "train.txt", words=True)
+    assert found["words"] == [["Good", "bad", "films", "."]]
+    assert found["word_labels"] == [[4, 1, 2, 2]]
+    phrases = load_sentiment_trees(tmp_path / "train.txt", binary=False, phrases=True, words=True)
+    assert phrases["words"][1:3] == [["Good"], ["Good"]]
+    assert phrases["word_labels"][3] == [1, 2, 2]
+    assert all(" ".join(own) == text for own, text in zip(phrases["words"], phrases["text"], strict=True))
+
+
 def test_sentiment_trees_that_are_all_neutral(tmp_path):
     (tmp_path / "train.txt").write_text("(2 a)\n")
     with pytest.raises(ValueError, match="no sentence in it that is not neutral"):

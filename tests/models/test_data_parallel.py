@@ -24,6 +24,7 @@ from hf_latent import (
     LatentTreeForSequenceClassification,
     LatentTreeForTokenClassification,
     LatentTreeModel,
+    SegmentForTokenClassification,
 )
 from hf_latent.models import registered_models
 from hf_latent.models.bilstm import word_tokenizer
@@ -140,15 +141,17 @@ def test_outputs_of_replicas_gather(model_class, estimator, training):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_tagger_in_replicas(training):
+@pytest.mark.parametrize("model_class", [CRFForTokenClassification, SegmentForTokenClassification])
+def test_a_tagger_in_replicas(model_class, training):
     encoder, tokenizer = bilstm()
     names = {0: "O", 1: "B-x", 2: "I-x"}
-    model = CRFForTokenClassification.from_encoder(encoder, tokenizer, id2label=names).train(training)
+    model = model_class.from_encoder(encoder, tokenizer, id2label=names).train(training)
     inputs = inputs_of(LatentTreeForTokenClassification, tokenizer, heads=False, labels=True)
     gathered, alone = OnOneCpu(model)(**inputs), model(**inputs)
-    torch.testing.assert_close(gathered.logits, alone.logits, rtol=0, atol=1e-5)
-    words = alone.emissions.shape[1]
-    torch.testing.assert_close(gathered.emissions[:, :words], alone.emissions)
+    if alone.logits is not None:
+        torch.testing.assert_close(gathered.logits, alone.logits, rtol=0, atol=1e-5)
+    own = alone[model.scores_name]
+    torch.testing.assert_close(gathered[model.scores_name][:, : own.shape[1]], own)
     assert len(gathered.loss) == 2
     if training:
         gathered.loss.mean().backward()
