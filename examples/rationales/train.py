@@ -122,7 +122,11 @@ def figures(model: Any, batches: DataLoader, word_labels: list[list[int]], choos
     """In per cent: sentences that are right by the chosen words alone; chosen words that are marked as words of feeling, and
     how many of these are chosen; and how faithful the choice is."""
     found = list(answers(model, batches, choose))
-    right = [own.alone.argmax(1) == own.labels for own in found]
+
+    def accuracy(seen: str) -> float:
+        right = [getattr(own, seen).argmax(1) == own.labels for own in found]
+        return 100 * float(torch.cat(right).float().mean())
+
     rows = [row for own in found for row in own.chosen]
     chosen = marked = both = 0
     for row, own in zip(rows, word_labels, strict=True):
@@ -134,7 +138,8 @@ def figures(model: Any, batches: DataLoader, word_labels: list[list[int]], choos
     faithful = metric.compute(predictions=predictions, without=without, alone=alone)
     assert faithful is not None
     return {
-        "accuracy": 100 * float(torch.cat(right).float().mean()),
+        "accuracy": accuracy("alone"),
+        "accuracy with all words": accuracy("whole"),
         "precision": 100 * both / chosen,
         "recall": 100 * both / marked,
         **{name: 100 * value for name, value in faithful.items()},

@@ -8,6 +8,7 @@ from hf_latent.structures.linear_chain import ChainScores, LinearChain
 from hf_latent.structures.segmentation import Segmentation, SegmentScores
 from hf_latent.structures.structure import Structure, TopK
 from hf_latent.structures.subset import Subset
+from hf_latent.structures.torch_struct_adapter import from_torch_struct
 
 with_old_names(__name__)
 
@@ -22,4 +23,5 @@ __all__ = [
     "Structure",
     "Subset",
     "TopK",
+    "from_torch_struct",
 ]
