@@ -1,21 +1,29 @@
-"""One run: a tagger with a conditional random field, or the same network that labels each word by itself."""
+"""One run: a tagger with a conditional random field, one of segments, or a network that labels each word by itself."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from data import Tagged, read
 from quiet_trainer import quiet_trainer
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from upper_layers import learn_upper_layers
 
-from hf_latent import BiLstmModel, ChainScores, CRFForTokenClassification, DataCollatorForLatentTrees
+from hf_latent import (
+    BiLstmModel,
+    CRFForTokenClassification,
+    DataCollatorForLatentTrees,
+    SegmentForTokenClassification,
+)
 from hf_latent.layers import SpanScheme, span_probabilities
 from hf_latent.layers.span_scheme import Span
 from hf_latent.training import encoder_parameter_groups
+
+Tagger = CRFForTokenClassification | SegmentForTokenClassification
 
 BATCH, TOGETHER = 16, 64
 # Layers of a pretrained encoder that do not learn, from below; nor do the embeddings.
@@ -35,9 +43,14 @@ def new_encoder(run: dict[str, Any], source: str, texts: list[Tagged]) -> tuple[
     return encoder, AutoTokenizer.from_pretrained(source)
 
 
-def new_model(run: dict[str, Any], encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str]):
-    """The tagger. Without transitions, its likelihood is that of a softmax at each word."""
+def new_model(
+    run: dict[str, Any], encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str], longest: int
+) -> Tagger:
+    """The tagger. A field without transitions is a softmax at each word; segments have up to as many words as are `longest`."""
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    if run["kind"] == "segments":
+        options = {"longest_span": longest, "dropout": 0.33, **labels}
+        return SegmentForTokenClassification.from_encoder(encoder, tokenizer, **options)
     scheme = "auto" if run["kind"] == "crf" else None
     model = CRFForTokenClassification.from_encoder(encoder, tokenizer, span_scheme=scheme, dropout=0.33, **labels)
     if run["kind"] == "softmax":
@@ -55,7 +68,7 @@ def train(sources: dict[str, str], files: dict[str, dict[str, str]], /, **run: A
         parts["train"], parts["validation"] = parts["train"].divided(HELD_OUT)
     names = sorted({label for part in parts.values() for own in part.labels for label in own})
     encoder, tokenizer = new_encoder(run, sources[run["encoder"]], list(parts.values()))
-    model = new_model(run, encoder, tokenizer, names)
+    model = new_model(run, encoder, tokenizer, names, longest_span(names, parts["train"]))
     rate = run["learning_rate"]
     own_rate = rate if run["encoder"] == "word vectors" else rate / 10
     arguments = {
@@ -84,28 +97,53 @@ def train(sources: dict[str, str], files: dict[str, dict[str, str]], /, **run: A
 
 
 class Sentences(NamedTuple):
-    """Of some sentences, tags that are right, tags that were chosen, and the distribution over those of each sentence."""
+    """Of some sentences, tags that are right, tags that were chosen, and how likely spans of each sentence are."""
 
     gold: list[list[int]]
     chosen: list[list[int]]
-    chain: ChainScores
+    chances: Callable[[list[list[Span]]], list[list[float]]]
+
+
+def longest_span(names: list[str], sentences: Tagged) -> int:
+    """In words; 1 where labels are no spans."""
+    if not any(name.startswith("B-") for name in names):
+        return 1
+    scheme = SpanScheme(names)
+    spans = [span for own in sentences.labels for span in scheme.spans([names.index(label) for label in own])]
+    return max(span.end - span.start for span in spans)
 
 
 @torch.no_grad()
-def tagged(model: CRFForTokenClassification, batches: DataLoader, valid: bool) -> Iterator[Sentences]:
+def tagged(model: Tagger, batches: DataLoader, valid: bool) -> Iterator[Sentences]:
     """Sentences as the model tags them; or as the best `valid` sequences by its scores have it."""
     model.eval()
-    field = SpanScheme(model.config.id2label).decoder() if valid else model.crf
     for batch in batches:
         labels = batch.pop("labels")
         output = model(**batch, decode=False)
-        inside = torch.arange(output.emissions.shape[1]) < output.num_words[:, None]
-        chain, _ = field.chain(output.emissions, inside)
-        chosen = [[tag for tag in own if tag >= 0] for own in chain.argmax().tolist()]
-        yield Sentences([own[own >= 0].tolist() for own in labels], chosen, chain)
+        tags, chances = decoded(model, output, valid)
+        chosen = [[tag for tag in own if tag >= 0] for own in tags.tolist()]
+        yield Sentences([own[own >= 0].tolist() for own in labels], chosen, chances)
 
 
-def figures(model: CRFForTokenClassification, batches: DataLoader) -> dict[str, Any]:
+def decoded(model: Tagger, output: Any, valid: bool) -> tuple[Tensor, Callable[[list[list[Span]]], list[list[float]]]]:
+    """The best tags of each word, and how likely spans are."""
+    if isinstance(model, SegmentForTokenClassification):
+        segments = model.distribution(output.segments, output.num_words)
+        marginals, types = segments.marginals(), model.spans.types
+
+        def chance(row: int, span: Span) -> float:
+            size = span.end - span.start
+            return float(marginals[row, span.start, size - 1, 1 + types.index(span.type)])
+
+        tags = model.spans.tags_of(segments.argmax())
+        return tags, lambda each: [[chance(row, span) for span in spans] for row, spans in enumerate(each)]
+    field = SpanScheme(model.config.id2label).decoder() if valid else model.crf
+    inside = torch.arange(output.emissions.shape[1]) < output.num_words[:, None]
+    chain, _ = field.chain(output.emissions, inside)
+    return chain.argmax(), lambda each: span_probabilities(SpanScheme(model.config.id2label), chain, each)
+
+
+def figures(model: Tagger, batches: DataLoader) -> dict[str, Any]:
     """In per cent: words that are right and, for spans, what `of_spans` says; also of valid sequences by a model without."""
     found: dict[str, Any] = {}
     as_it_is = list(tagged(model, batches, valid=False))
@@ -131,7 +169,7 @@ def of_spans(scheme: SpanScheme, batches: Iterable[Sentences]) -> dict[str, floa
     bins: list[list[float]] = [[] for _ in range(BINS)]
     for some in batches:
         own = [scheme.spans(tags) for tags in some.chosen]
-        chances = span_probabilities(scheme, some.chain, own)
+        chances = some.chances(own)
         for tags, theirs, spans, sure in zip(some.chosen, some.gold, own, chances, strict=True):
             known = set(scheme.spans(theirs))
             gold, chosen = gold + len(known), chosen + len(spans)

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hf_latent import ChainScores, DataCollatorForLatentTrees
-from hf_latent.layers import SpanScheme
+from hf_latent.layers import SpanScheme, span_probabilities
 
 FOLDER = Path(__file__).parents[2] / "examples" / "sequence_tagging"
 ENTITIES = "a\tO\ngood\tB-x\nfilm\tI-x\n\nnot\tO\nbad\tB-y\n\n\na\tB-x\n\n"
@@ -41,7 +41,7 @@ def test_without_transitions_it_is_a_softmax_at_each_word(tiny_bert, wordpiece):
     from train import new_model
 
     names = ["B-x", "I-x", "O"]
-    model = new_model({"kind": "softmax"}, tiny_bert, wordpiece, names).eval()
+    model = new_model({"kind": "softmax"}, tiny_bert, wordpiece, names, 2).eval()
     data = Tagged([["a", "good", "film"], ["bad"]], [["O", "I-x", "I-x"], ["B-x"]]).dataset(wordpiece, names)
     batch = DataCollatorForLatentTrees(wordpiece)(list(data))
     output = model(**batch, decode=False)
@@ -59,7 +59,7 @@ def test_what_is_measured_of_spans():
     emissions = torch.zeros(2, 3, 3).log_softmax(-1)
     emissions[0, 0] = torch.tensor([0.1, 0.8, 0.1]).log()
     chain = ChainScores(emissions, torch.zeros(3, 3), torch.tensor([3, 2]))
-    found = of_spans(scheme, [Sentences(gold, chosen, chain)])
+    found = of_spans(scheme, [Sentences(gold, chosen, lambda spans: span_probabilities(scheme, chain, spans))])
     right = 2  # (0, 2) of the first, (1, 2) of the second
     assert found["precision"] == pytest.approx(100 * right / 3)
     assert found["recall"] == pytest.approx(100)
@@ -67,6 +67,24 @@ def test_what_is_measured_of_spans():
     # Of the right one of the first sentence, 0.9 · 1/3 · 2/3 (its first word is B or I, the next I, the last not), in a bin of
     # its own; of those of the second, both 4/9, of which one is right.
     assert found["calibration error"] == pytest.approx(100 * (0.8 + 1 / 9) / 3, abs=1e-4)
+
+
+def test_the_longest_span_and_what_segments_are_chosen(tiny_bert, wordpiece):
+    from data import Tagged
+    from train import figures, longest_span, new_model
+
+    names = ["B-x", "I-x", "O"]
+    tagged = Tagged([["a", "good", "film"], ["bad"]], [["O", "B-x", "I-x"], ["B-x"]])
+    assert longest_span(names, tagged) == 2
+    assert longest_span(["NOUN", "VERB"], Tagged([["a"]], [["NOUN"]])) == 1
+    model = new_model({"kind": "segments"}, tiny_bert, wordpiece, names, 2)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(model.scorer.output.weight, std=5.0)
+        rows = list(tagged.dataset(wordpiece, names))
+        found = figures(model, [DataCollatorForLatentTrees(wordpiece)(rows)])["spans"]
+        assert found["invalid"] == 0
+        assert 0 <= found["calibration error"] <= 100
 
 
 def test_the_table(monkeypatch, tmp_path, tiny_bert, wordpiece, capsys):
@@ -94,9 +112,9 @@ def test_the_table(monkeypatch, tmp_path, tiny_bert, wordpiece, capsys):
     common = [*files, "--encoder", tmp_path / "encoder", "--seeds", 1, "--output_dir", tmp_path, "--jobs", 1]
     text = call("table", *common)
     rows = [line for line in text.splitlines() if line.startswith("| word") or line.startswith("| transformer")]
-    assert len(rows) == 2 * 2 * 3  # encoders, sizes; softmax, its valid sequences, the field
+    assert len(rows) == 2 * 2 * 4  # encoders, sizes; softmax, its valid sequences, the field, segments
     stored = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*.json")]
-    assert len(stored) == 2 * 2 * 3
-    assert all(one["result"]["test"]["spans"]["invalid"] == 0 for one in stored if one["run"]["kind"] == "crf")
+    assert len(stored) == 2 * 3 * 3  # encoders, kinds; two sizes, and another learning rate for one
+    assert all(one["result"]["test"]["spans"]["invalid"] == 0 for one in stored if one["run"]["kind"] != "softmax")
     with pytest.raises(SystemExit):
         call("table")
