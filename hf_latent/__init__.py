@@ -32,6 +32,7 @@ from hf_latent.structures import (
     SegmentScores,
     Structure,
     Subset,
+    SubsetChain,
 )
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ __all__ = [
     "SpanTaggingPipeline",
     "Structure",
     "Subset",
+    "SubsetChain",
     "TreeStatisticsCallback",
     "WordSelectionPipeline",
     "encode_words",

@@ -7,7 +7,7 @@ from hf_latent.structures.independent import Independent
 from hf_latent.structures.linear_chain import ChainScores, LinearChain
 from hf_latent.structures.segmentation import Segmentation, SegmentScores
 from hf_latent.structures.structure import Structure, TopK
-from hf_latent.structures.subset import Subset
+from hf_latent.structures.subset import Subset, SubsetChain, with_neighbours
 from hf_latent.structures.torch_struct_adapter import from_torch_struct
 
 with_old_names(__name__)
@@ -22,6 +22,8 @@ __all__ = [
     "Segmentation",
     "Structure",
     "Subset",
+    "SubsetChain",
     "TopK",
     "from_torch_struct",
+    "with_neighbours",
 ]

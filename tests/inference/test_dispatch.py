@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_latent import DependencyTree, LinearChain, Segmentation, Subset
+from hf_latent import DependencyTree, LinearChain, Segmentation, Subset, SubsetChain
 from hf_latent.inference.operators import by_way_of_the_cpu
 
 DECLARED = {
@@ -14,6 +14,7 @@ DECLARED = {
     "chains": (LinearChain(3), (4, 4, 3, 3)),
     "segmentations": (Segmentation(3, 2), (4, 5, 3, 2)),
     "subsets": (Subset(1, 3), (4, 5)),
+    "subsets with neighbours": (SubsetChain(1, 3), (4, 5, 2)),
 }
 
 

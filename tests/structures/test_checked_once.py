@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from hf_latent import Categorical, DependencyTree, Independent, LinearChain, Segmentation, Subset
+from hf_latent import Categorical, DependencyTree, Independent, LinearChain, Segmentation, Subset, SubsetChain
 from hf_latent.inference import checks, operators
 from structures.test_check_structure import Pair
 
@@ -65,9 +65,11 @@ def test_a_projection_onto_structures_of_ones_own_checks_once(monkeypatch):
     assert counts["values"] == 1 + counts["argmax"]
 
 
-@pytest.mark.parametrize("structure", [DependencyTree(), LinearChain(3), Segmentation(3, 3), Subset(2)], ids=str)
+@pytest.mark.parametrize(
+    "structure", [DependencyTree(), LinearChain(3), Segmentation(3, 3), Subset(2), SubsetChain(2)], ids=str
+)
 def test_a_reference_is_given_checked_values_once(structure, monkeypatch):
-    scores = torch.randn({DependencyTree: (2, 4, 5), Subset: (2, 4)}.get(type(structure), (2, 4, 3, 3)))
+    scores = torch.randn({DependencyTree: (2, 4, 5), Subset: (2, 4), SubsetChain: (2, 4, 2)}.get(type(structure), (2, 4, 3, 3)))
     counts: Counter[str] = Counter()
     checked_values = checks.checked_values
     monkeypatch.setattr(checks, "checked_values", lambda *all: (counts.update(["values"]), checked_values(*all))[1])

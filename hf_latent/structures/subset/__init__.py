@@ -1,5 +1,6 @@
-"""Subsets: which items of a row are chosen, a given number of them or between two numbers."""
+"""Subsets of the items of a row."""
 
 from hf_latent.structures.subset.subset import Subset
+from hf_latent.structures.subset.subset_chain import SubsetChain, with_neighbours
 
-__all__ = ["Subset"]
+__all__ = ["Subset", "SubsetChain", "with_neighbours"]
