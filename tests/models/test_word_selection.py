@@ -99,6 +99,26 @@ def test_every_estimator_teaches_the_choice(tiny_bert, wordpiece, batch, estimat
     assert torch.equal(seen, seen.round()), "whole words are seen, also where training relaxes the choice"
 
 
+@pytest.mark.parametrize("estimator", ["marginals", "perturb_and_map", "spigot_ce", "sparsemap"])
+def test_neighbours_are_chosen_together(tiny_bert, wordpiece, batch, estimator):
+    """The larger their score, the fewer stretches; and every estimator's gradient comes through."""
+    stretches = []
+    for score in (-20.0, 0.0, 20.0):
+        model = new_model(tiny_bert, wordpiece, estimator=estimator, neighbour_score=score, at_least=3, share=False)
+        seen = model(**wordpiece(["a very bad , not good film ."] * 2, return_tensors="pt")).chosen
+        assert seen.shape == (2, 8)
+        assert seen.sum(1).tolist() == [3, 3]
+        before = torch.nn.functional.pad(seen[:, :-1], (1, 0))
+        stretches.append(int((seen * (1 - before)).sum()))
+        model = new_model(tiny_bert, wordpiece, estimator=estimator, neighbour_score=score, at_least=0.5).train()
+        model(**batch, labels=torch.tensor([0, 1, 0, 1])).loss.backward()
+        assert model.scorer.weight.grad.isfinite().all()
+    assert stretches[0] == 6
+    assert stretches[2] == 2
+    with pytest.raises(ValueError, match="`neighbour_score` must be a finite number, got inf"):
+        LatentSelectionConfig(neighbour_score=float("inf"))
+
+
 def test_relaxed_words_if_asked_for(tiny_bert, wordpiece, batch):
     model = new_model(tiny_bert, wordpiece, estimator="marginals", argmax_at_evaluation=False, at_least=0.5)
     seen = model(**batch).chosen

@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from typing_extensions import Unpack
 
-from hf_latent.estimators import Latent
+from hf_latent.estimators import Latent, TaskLoss
 from hf_latent.estimators.estimator import no_loss
 from hf_latent.inference.checks import describe, is_eager
 from hf_latent.layers import AttentionPooling, LatentLayer
@@ -21,6 +21,7 @@ from hf_latent.models.watching import LossWatch
 from hf_latent.models.words.modeling_pretrained import WordsPreTrainedModel
 from hf_latent.models.words.modeling_words import WordsModel, WordsModelOutput
 from hf_latent.models.words.tokens import of_tokens
+from hf_latent.structures import with_neighbours
 
 
 @dataclass
@@ -121,7 +122,7 @@ class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
             read = self.words(word_ids, input_ids=input_ids, inputs_embeds=inputs_embeds, **given)
             scored = self.scorer(self.dropout(read.last_hidden_state.to(self.scorer.weight.dtype)))
             scores = scored[:, :, 0].float()
-            latent = self.choice(scores, read.num_words, None if labels is None else task_loss)
+            latent = self._choose(self.choice, scores, read.num_words, None if labels is None else task_loss)
         else:
             latent = Latent(self._seen(chosen, embeddings, word_ids), no_loss(embeddings))
         logits, seen_words = self._classify(embeddings, latent.value, word_ids, given)
@@ -143,6 +144,15 @@ class LatentSelectionForSequenceClassification(WordsPreTrainedModel):
             hidden_states=(read or seen_words).hidden_states,
             attentions=(read or seen_words).attentions,
         )
+
+    def _choose(self, choice: LatentLayer, scores: Tensor, num_words: Tensor, task_loss: TaskLoss | None) -> Latent:
+        """The value is `(batch, n)`, also where it is chosen by pairs of neighbours."""
+        if not self.config.neighbour_score:
+            found: Latent = choice(scores, num_words, task_loss)
+            return found
+        both = with_neighbours(scores, self.config.neighbour_score)
+        found = choice(both, num_words, None if task_loss is None else lambda chosen: task_loss(chosen.sum(-1)))
+        return found._replace(value=found.value.sum(-1))
 
     def _seen(self, chosen: Tensor | None, embeddings: Tensor, word_ids: Tensor) -> Tensor:
         """`(batch, n)`, how much is seen of each word where the model itself does not choose: all, or what was `chosen`."""
