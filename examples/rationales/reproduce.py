@@ -39,7 +39,7 @@ def run_of(arguments: argparse.Namespace, row: str, seed: int, learning_rate: fl
         "row": row,
         "seed": seed,
         "learning_rate": learning_rate,
-        "steps": STEPS[arguments.kind],
+        "steps": arguments.steps or STEPS[arguments.kind],
     }
 
 
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--word_vectors", type=Path, help="in GloVe's text format, plain or gzipped")
     parser.add_argument("--encoder", help="in place of these: a transformer's name on the Hub, or its folder")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--steps", type=int, help="of training; by default 600, or 400 for a transformer")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/rationales"))
     parser.add_argument("--packed", type=Path, help="a file of runs to begin with, such as results/runs.jsonl.gz")

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from hf_latent import Subset
 from hf_latent.inference.operators import reference_only
 from hf_latent.structures.subset import selection
+from hf_latent.structures.subset.cpu.kernels import LONGEST
 from structures.conformance import StructureConformance
 
 
@@ -81,9 +82,12 @@ def test_the_projection_is_that_by_bisection(n, one, other, seed, scale):
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4, 1e9])
-@pytest.mark.parametrize("bounds", [(5, 5), (0, 40), (1990, 2000)])
-def test_long_rows_and_scores_far_apart(scale, bounds):
-    scores = scale * torch.randn(2, 2000, dtype=torch.float64)
+@pytest.mark.parametrize("bounds", [(5, 5), (0, 40), (890, 900)])
+@pytest.mark.parametrize("n", [900, 901])
+def test_long_rows_and_scores_far_apart(scale, bounds, n):
+    """By the kernels, and where rows are too long for them."""
+    assert LONGEST == 900
+    scores = scale * torch.randn(2, n, dtype=torch.float64)
     structure = Subset(*bounds)
     found, marginals = structure.log_partition(scores), structure.marginals(scores)
     with reference_only():
@@ -95,6 +99,21 @@ def test_long_rows_and_scores_far_apart(scale, bounds):
     drawn = structure.sample(scores, num_samples=3)
     assert ((drawn.sum(2) >= least) & (drawn.sum(2) <= most)).all()
     assert structure.log_prob(drawn, scores).isfinite().all()
+
+
+def test_sums_as_large_as_they_come():
+    """Of half of 900 items that are alike, and with as many behind them in or out: 2^900 is near what a number holds."""
+    structure = Subset(450)
+    for scores in (torch.zeros(1, 900, dtype=torch.float64), torch.tensor([[0.0] * 450 + [9e5] * 225 + [-9e5] * 225]).double()):
+        scores.requires_grad_()
+        found, marginals = structure.log_partition(scores), structure.marginals(scores)
+        (curvature,) = torch.autograd.grad((marginals * torch.linspace(-1, 1, 900, dtype=torch.float64)).sum(), scores)
+        with reference_only():
+            torch.testing.assert_close(found, structure.log_partition(scores), rtol=1e-12, atol=1e-9)
+            torch.testing.assert_close(marginals, structure.marginals(scores), rtol=0, atol=1e-10)
+        assert curvature.isfinite().all()
+        free = 900 if not scores.any() else 450
+        torch.testing.assert_close(marginals[0, :free], torch.full((free,), 0.5).double(), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])

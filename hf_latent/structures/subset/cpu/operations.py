@@ -10,26 +10,33 @@ from hf_latent.inference.cpu.batch import array
 from hf_latent.inference.cpu.threads import run_groups
 from hf_latent.structures.subset import selection
 from hf_latent.structures.subset.cpu import kernels
+from hf_latent.structures.subset.cpu.kernels import LONGEST
 from hf_latent.structures.subset.reference import SubsetReference
 
 
 class SubsetKernels(SubsetReference):
-    """Of `Subset`, on the CPU."""
+    """Of `Subset`, on the CPU; rows of more than `LONGEST` items are the reference's, whose sums are logarithms."""
 
     def log_partition(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """`(batch,)` in float64."""
+        if scores.shape[1] > LONGEST:
+            return super().log_partition(structure, scores, lengths)
         own = selection.weights(structure, scores, lengths)
-        return own.offsets + _call(kernels.log_partition, 30.0, own, structure, lengths, (), (len(scores),))
+        return own.offsets + _call(kernels.log_partition, 2.0, own, structure, lengths, (), (len(scores),))
 
     def marginals(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """`(batch, n)` in float64."""
+        if scores.shape[1] > LONGEST:
+            return super().marginals(structure, scores, lengths)
         own = selection.weights(structure, scores, lengths)
-        return _call(kernels.marginals, 80.0, own, structure, lengths, (), tuple(scores.shape))
+        return _call(kernels.marginals, 5.0, own, structure, lengths, (), tuple(scores.shape))
 
     def marginals_derivative(self, structure: Any, scores: Tensor, lengths: Tensor, direction: Tensor) -> Tensor:
         """The derivative of the marginals along a `direction`."""
+        if scores.shape[1] > LONGEST:
+            return super().marginals_derivative(structure, scores, lengths, direction)
         own, along = selection.weights(structure, scores, lengths), array(direction.double())
-        return _call(kernels.marginals_derivative, 150.0, own, structure, lengths, (along,), tuple(scores.shape))
+        return _call(kernels.marginals_derivative, 12.0, own, structure, lengths, (along,), tuple(scores.shape))
 
 
 def _call(
@@ -42,7 +49,7 @@ def _call(
     shape: tuple[int, ...],
 ) -> Tensor:
     """What a kernel writes; it takes about so many `nanoseconds` for each item and number of items."""
-    values, sizes = [array(one) for one in own[:3]], lengths.numpy().copy()
+    values, sizes = [array(one.exp()) for one in own[:3]], lengths.numpy().copy()
     most = structure.bounds(lengths)[1].numpy()
     out, cancelled = np.zeros(shape), np.zeros(1, np.bool_)
 
