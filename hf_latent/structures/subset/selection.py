@@ -11,14 +11,19 @@ from hf_latent.inference.checks import in_reach, raise_no_structure
 ROUNDING = 1e-10
 
 
+def allowed_items(scores: Tensor, lengths: Tensor) -> Tensor:
+    """Which items there are in each row that are not forbidden, `(batch, n)`."""
+    return in_reach(scores, torch.arange(scores.shape[1], device=scores.device) < lengths[:, None])
+
+
 def has_enough(structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
     """Which rows have as many items that are not forbidden as are to be chosen, `(batch,)`."""
-    return in_reach(scores, structure.positions(scores, lengths)).sum(1) >= structure.bounds(lengths)[0]
+    return allowed_items(scores, lengths).sum(1) >= structure.bounds(lengths)[0]
 
 
 def best(structure: Any, scores: Tensor, lengths: Tensor, required: bool = True) -> Tensor:
     """The items of highest score, `(batch, n)`: those above 0, but so many at least and at most; the first of those alike."""
-    allowed = in_reach(scores, structure.positions(scores, lengths))
+    allowed = allowed_items(scores, lengths)
     least, most = structure.bounds(lengths)
     enough = allowed.sum(1) >= least
     if required and not enough.all():
@@ -36,7 +41,7 @@ def projection(structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
     of 0 where the sum is within the bounds as it is, and otherwise that by which it meets one: between two of the places s and
     s - 1 where an entry leaves 0 or 1, found by sorting these. (Projection onto a capped simplex: Wang and Lu 2015.)
     """
-    allowed = in_reach(scores, structure.positions(scores, lengths))
+    allowed = allowed_items(scores, lengths)
     least, most = structure.bounds(lengths)
     exact = scores.double().masked_fill(~allowed, 0.0)
     free = exact.clamp(0, 1)
@@ -70,17 +75,19 @@ class Weights(NamedTuple):
         within, without: `(batch, n)`, of an item that is chosen, and of one that is not; -inf where it may not be.
         ends: `(batch, largest + 1)`, of the number of items that are chosen in all; -inf beyond the bounds.
         offsets: `(batch,)`, the score of the best subset, to be added to the log-sum.
+        most: `(batch,)`, the largest numbers of items.
     """
 
     within: Tensor
     without: Tensor
     ends: Tensor
     offsets: Tensor
+    most: Tensor
 
 
 def weights(structure: Any, scores: Tensor, lengths: Tensor) -> Weights:
     """In float64; each score is taken relative to a threshold: that of the best subset where a bound decides it, else 0."""
-    allowed = in_reach(scores, structure.positions(scores, lengths))
+    allowed = allowed_items(scores, lengths)
     least, most = structure.bounds(lengths)
     exact = scores.detach().double().masked_fill(~allowed, -torch.inf)
     wanted = (exact > 0).sum(1)
@@ -96,7 +103,7 @@ def weights(structure: Any, scores: Tensor, lengths: Tensor) -> Weights:
     ends = (counts - best[:, None]) * thresholds
     ends = ends.masked_fill((counts < least[:, None]) | (counts > most[:, None]), -torch.inf)
     offsets = gained.masked_fill(~allowed, 0.0).sum(1) + best * thresholds[:, 0]
-    return Weights(moved.clamp(max=0), -gained, ends, offsets)
+    return Weights(moved.clamp(max=0), -gained, ends, offsets, most)
 
 
 def _sums_above(scores: Tensor, allowed: Tensor, thresholds: Tensor) -> Tensor:

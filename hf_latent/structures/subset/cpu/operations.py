@@ -22,35 +22,34 @@ class SubsetKernels(SubsetReference):
         if scores.shape[1] > LONGEST:
             return super().log_partition(structure, scores, lengths)
         own = selection.weights(structure, scores, lengths)
-        return own.offsets + _call(kernels.log_partition, 2.0, own, structure, lengths, (), (len(scores),))
+        return own.offsets + _call(kernels.log_partition, 2.0, own, lengths, (), (len(scores),))
 
     def marginals(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """`(batch, n)` in float64."""
         if scores.shape[1] > LONGEST:
             return super().marginals(structure, scores, lengths)
         own = selection.weights(structure, scores, lengths)
-        return _call(kernels.marginals, 5.0, own, structure, lengths, (), tuple(scores.shape))
+        return _call(kernels.marginals, 5.0, own, lengths, (), tuple(scores.shape))
 
     def marginals_derivative(self, structure: Any, scores: Tensor, lengths: Tensor, direction: Tensor) -> Tensor:
         """The derivative of the marginals along a `direction`."""
         if scores.shape[1] > LONGEST:
             return super().marginals_derivative(structure, scores, lengths, direction)
         own, along = selection.weights(structure, scores, lengths), array(direction.double())
-        return _call(kernels.marginals_derivative, 12.0, own, structure, lengths, (along,), tuple(scores.shape))
+        return _call(kernels.marginals_derivative, 12.0, own, lengths, (along,), tuple(scores.shape))
 
 
 def _call(
     kernel: Any,
     nanoseconds: float,
     own: selection.Weights,
-    structure: Any,
     lengths: Tensor,
     inputs: tuple[np.ndarray, ...],
     shape: tuple[int, ...],
 ) -> Tensor:
     """What a kernel writes; it takes about so many `nanoseconds` for each item and number of items."""
     values, sizes = [array(one.exp()) for one in own[:3]], lengths.numpy().copy()
-    most = structure.bounds(lengths)[1].numpy()
+    most = own.most.numpy()
     out, cancelled = np.zeros(shape), np.zeros(1, np.bool_)
 
     def work(first: int, last: int) -> None:
