@@ -40,6 +40,7 @@ def run_of(arguments: argparse.Namespace, row: str, seed: int, learning_rate: fl
         "seed": seed,
         "learning_rate": learning_rate,
         "steps": arguments.steps or STEPS[arguments.kind],
+        "splits": "apart",  # those of before learned from the sentences of validation as well
     }
 
 

@@ -34,8 +34,14 @@ Rank = Callable[[LatentSelectionForSequenceClassification, dict[str, Tensor]], T
 
 
 def read(folder: Path) -> dict[str, Dataset]:
-    """The sentences that are not neutral, their words, and what each word by itself is."""
-    return {split: load_sentiment_trees(folder / file, words=True) for split, file in FILES.items()}
+    """The sentences that are not neutral, their words, and what each word by itself is.
+
+    What is in another split as well is not learned from: some files of training sentences have those of validation in them.
+    """
+    parts = {split: load_sentiment_trees(folder / file, words=True) for split, file in FILES.items()}
+    others = {text for split, part in parts.items() if split != "train" for text in part["text"]}
+    own = [place for place, text in enumerate(parts["train"]["text"]) if text not in others]
+    return {**parts, "train": parts["train"].select(own)}
 
 
 def features(sentences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -33,6 +33,22 @@ def new_model(tiny_bert, wordpiece, **options):
     return model
 
 
+def write_splits(folder):
+    """Of which the first has the sentences of the second as well."""
+    own = "(1 (1 bad) (2 film))\n(3 (3 good) (2 film))\n" * 4
+    for split, trees in (("train", own + TREES), ("dev", TREES), ("test", "(1 (1 bad) (2 .))\n(3 (3 good) (2 a))\n")):
+        (folder / f"{split}.txt.gz").write_bytes(gzip.compress(trees.encode()))
+
+
+def test_sentences_of_other_splits_are_not_learned_from(tmp_path):
+    from train import read
+
+    write_splits(tmp_path)
+    parts = read(tmp_path)
+    assert {split: len(part) for split, part in parts.items()} == {"train": 8, "validation": 3, "test": 2}
+    assert set(parts["train"]["text"]) == {"bad film", "good film"}
+
+
 def test_what_is_measured_of_a_choice(tiny_bert, wordpiece, sentences):
     """Of four chosen words two are marked as words of feeling, and so are three in all."""
     from train import features, figures
@@ -72,8 +88,7 @@ def test_rankings_choose_as_many_words_as_the_models(tiny_bert, wordpiece, sente
 
 
 def test_the_table(monkeypatch, tmp_path, capsys):
-    for split in ("train", "dev", "test"):
-        (tmp_path / f"{split}.txt.gz").write_bytes(gzip.compress((TREES * 4).encode()))
+    write_splits(tmp_path)
     words = ["a", "good", "film", "not", "very", "bad", "."]
     (tmp_path / "vectors.txt").write_text("".join(f"{word} 0.1 0.{number} 0.3\n" for number, word in enumerate(words)))
 
