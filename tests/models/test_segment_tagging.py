@@ -145,6 +145,7 @@ def test_the_pipeline_tells_spans_with_their_probabilities(model, wordpiece):
         assert tagger(text) == tagger(text, num_best=1)[0]["entities"]
         assert not tagger(text, begin=-100.0)
         assert sum(len(one["word"].split()) for one in tagger(text, begin=0.0, inside=100.0)) >= len(text.split()) - 1
+    assert tagger("") == []
     words = tagger([["a", "good", "film"]], is_split_into_words=True)[0]
     assert all(entity["word"] in "a good film" for entity in words)
 

@@ -40,10 +40,6 @@ class TestOneToThree(SubsetChainConformance):
     structure = SubsetChain(1, 3)
 
 
-class TestShare(SubsetChainConformance):
-    structure = SubsetChain(0.2, 0.5, share=True)
-
-
 @given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 7), st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
 def test_neighbours_that_do_not_matter(n, one, other, seed):

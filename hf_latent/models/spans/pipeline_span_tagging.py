@@ -10,9 +10,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.token_classification import AggregationStrategy
 
 from hf_latent.inference.checks import check_count
-from hf_latent.layers import ConditionalRandomField, SpanScheme
+from hf_latent.layers import SpanScheme
 from hf_latent.models.spans.best_spans import BestSpans, best_of_chain, best_of_segments
-from hf_latent.models.spans.modeling_crf import CRFForTokenClassification
 from hf_latent.models.spans.modeling_segments import SegmentForTokenClassification
 from hf_latent.models.spans.modeling_tagger import SequenceTagger
 
@@ -93,6 +92,7 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
         self, all_outputs: Sequence[Mapping[str, Any]], begin: float = 0.0, inside: float = 0.0, num_best: int | None = None
     ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
+        decoder = self.scheme.decoder(begin, inside, getattr(self.tagger, "crf", None))
         for outputs in all_outputs:
             groups = self._words(self._pieces(outputs, all_outputs[0]), outputs.get("own_word_ids"))
             if self.tagger is not None and "segments" in outputs:
@@ -100,7 +100,7 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
             else:
                 size = (len(groups), len(self.scheme.labels))
                 logits = torch.tensor(np.array([group[0]["scores"] for group in groups])).view(size)
-                best = best_of_chain(self.scheme, self._decoder(begin, inside).chain(logits[None])[0], num_best or 1)
+                best = best_of_chain(self.scheme, decoder.chain(logits[None])[0], num_best or 1)
             for one in best:
                 spans = zip(one.spans, one.probabilities, strict=True)
                 entities = [self._entity(span.type, groups[span.start : span.end], chance) for span, chance in spans]
@@ -111,10 +111,6 @@ class SpanTaggingPipeline(TokenClassificationPipeline):
         if len(all_outputs) > 1:
             raise ValueError("`num_best` is for texts that are read in one piece, and `stride` has divided this one.")
         return found
-
-    def _decoder(self, begin: float, inside: float) -> ConditionalRandomField:
-        field = self.tagger.crf if isinstance(self.tagger, CRFForTokenClassification) else None
-        return self.scheme.decoder(begin, inside, field)
 
     def _best_segments(self, segments: torch.Tensor, begin: float, inside: float, count: int) -> list[BestSpans]:
         """By the scores of segments `(1, n, longest, labels)`, with the biases added to those that are spans."""
