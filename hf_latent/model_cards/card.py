@@ -58,7 +58,7 @@ def model_card(model: PreTrainedModel, about: CardFacts, example: str = "") -> M
         name=as_text(about.name),
         summary=_summary(model, task, about.base_model),
         example=example,
-        usage=_usage(task, about, has_tree),
+        usage=_usage(task, about, has_tree, task.kind == "selection" and model.config.estimator is not None),
         structure=_structure(model, task),
         training=_training(about),
         results=_results(about),
@@ -143,7 +143,7 @@ def _summary(model: PreTrainedModel, task: Task, base_model: str | None) -> str:
     )
 
 
-def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
+def _usage(task: Task, about: CardFacts, has_tree: bool, chooses_words: bool) -> str:
     model = as_string(about.name)
     strings = [as_string(text, LONGEST_EXAMPLE) for text in about.texts]
     lines = [] if len(strings) == 1 else [f'pair = {{"text": {strings[0]}, "text_pair": {strings[1]}}}']
@@ -151,7 +151,7 @@ def _usage(task: Task, about: CardFacts, has_tree: bool) -> str:
         return f'print(pipeline("dependency-parsing", model={model})({strings[0]})["tree"].to_text())'
     if task.pipeline != "feature-extraction":
         lines.append(f'print(pipeline("{task.pipeline}", model={model})({strings[0] if len(strings) == 1 else "pair"}))')
-    if task.kind == "selection":
+    if chooses_words:
         lines = [f'print(pipeline("word-selection", model={model})({strings[0]})["rationale"].to_text())']
     if has_tree:
         lines.append(f'print(pipeline("latent-tree-parsing", model={model})({strings[0]})["tree"].to_text())')
@@ -176,7 +176,10 @@ def _structure(model: PreTrainedModel, task: Task) -> str:
         bounds = sorted({config.at_least, config.at_least if config.at_most is None else config.at_most})
         share = " of the words of a text" if config.share else ""
         chosen = {"words that are chosen": " to ".join(f"{bound:g}" for bound in bounds) + share}
-        return as_table(_estimator(config) | chosen | {"the classifier sees": _seen(config)})
+        if config.neighbour_score:
+            chosen["score of neighbours"] = f"{config.neighbour_score:g}"
+        seen = "these, read again by the encoder" if config.decoder_input == "encoder" else "the embeddings of these"
+        return as_table(_estimator(config) | chosen | {"the classifier sees": seen})
     trees = {
         "trees": f"{'projective' if config.projective else 'non-projective'}, "
         f"{'one root' if config.single_root else 'any number of roots'}",
@@ -188,7 +191,8 @@ def _structure(model: PreTrainedModel, task: Task) -> str:
         trees["relations"] = f"{count}, by a biaffine scorer of {config.relation_size} units"
     if task.kind == "parser":
         return as_table(trees)
-    return as_table(_estimator(config) | trees | {"the decoder sees": _seen(config)})
+    seen = "the encoder's output" if config.decoder_input == "encoder" else "words without context"
+    return as_table(_estimator(config) | trees | {"the decoder sees": seen})
 
 
 def _estimator(config: Any) -> dict[str, str]:
@@ -197,10 +201,6 @@ def _estimator(config: Any) -> dict[str, str]:
     options = {key: value for key, value in dataclasses.asdict(estimator).items() if value is not None}
     named = {f"its {as_code(key)}": as_code(str(value)) for key, value in options.items()}
     return {"gradient estimator": as_code(config.estimator), **named}
-
-
-def _seen(config: Any) -> str:
-    return "the encoder's output" if config.decoder_input == "encoder" else "words without context"
 
 
 def _training(about: CardFacts) -> str:

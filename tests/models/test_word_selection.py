@@ -329,4 +329,7 @@ def test_a_card_shows_the_words(tiny_bert, wordpiece, tmp_path):
     compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
     whole = LatentSelectionForSequenceClassification.from_encoder(tiny_bert, wordpiece, estimator=None)
     path = write_model_card(tmp_path, whole, wordpiece, "someone/baseline", "a good film")
-    assert "the baseline that sees all words" in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert "the baseline that sees all words" in text
+    assert 'pipeline("text-classification"' in text
+    assert "word-selection" not in text
