@@ -154,3 +154,13 @@ def use_example(monkeypatch):
     for name in set(sys.modules) - known:
         if Path(getattr(sys.modules[name], "__file__", None) or "").parent in folders:
             del sys.modules[name]
+
+
+def labels_of(batch, words: list[list[int]]) -> torch.Tensor:
+    """Of a batch of tokens, labels at the first token of each word."""
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, own in enumerate(words):
+        ids = batch.word_ids(row)
+        for word, label in enumerate(own):
+            labels[row, ids.index(word)] = label
+    return labels

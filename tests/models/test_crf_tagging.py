@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from conftest import labels_of
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,16 +71,6 @@ def sequences(model, emissions, scheme=None):
         if valid or scheme is None:
             found[tags] = score
     return found
-
-
-def labels_of(batch, words: list[list[int]]) -> torch.Tensor:
-    """At the first token of each word."""
-    labels = torch.full_like(batch["input_ids"], -100)
-    for row, own in enumerate(words):
-        ids = batch.word_ids(row)
-        for word, label in enumerate(own):
-            labels[row, ids.index(word)] = label
-    return labels
 
 
 @pytest.mark.parametrize("scheme", ["auto", None])

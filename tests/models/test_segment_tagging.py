@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from conftest import labels_of
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -44,16 +45,6 @@ def model(tiny_bert, wordpiece):
 @pytest.fixture
 def batch(wordpiece):
     return wordpiece(TEXTS, padding=True, return_tensors="pt")
-
-
-def labels_of(batch, words: list[list[int]]) -> torch.Tensor:
-    """At the first token of each word."""
-    labels = torch.full_like(batch["input_ids"], -100)
-    for row, own in enumerate(words):
-        ids = batch.word_ids(row)
-        for word, label in enumerate(own):
-            labels[row, ids.index(word)] = label
-    return labels
 
 
 def segmentations(model, segments: torch.Tensor, longest: int = 3) -> dict[tuple[int, ...], torch.Tensor]:

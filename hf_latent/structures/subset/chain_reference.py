@@ -22,13 +22,14 @@ class SubsetChainReference(Algorithms):
     def argmax(self, structure: Any, scores: Tensor, lengths: Tensor, required: bool = True) -> Tensor:
         """The words of highest score, going back from the end."""
         exact, tables = _tables(structure, scores, lengths, best=True)
-        found = _traced(exact, tables, _ends(structure, lengths, tables), lengths, lambda one, other: one >= other, _first_best)
-        return found if required else found * self.has_structure(structure, scores, lengths)[:, None, None]
+        ends = _ends(structure, lengths, tables)
+        found = _traced(exact, tables, ends, lengths, lambda one, other: one >= other, lambda scores: scores.argmax(1))
+        return found if required else found * _exists(ends)[:, None, None]
 
     def has_structure(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """Which rows have enough words."""
         _, tables = _tables(structure, scores, lengths, best=True)
-        return _ends(structure, lengths, tables).flatten(1).amax(1) > FORBIDDEN / 2
+        return _exists(_ends(structure, lengths, tables))
 
     def log_partition(self, structure: Any, scores: Tensor, lengths: Tensor) -> Tensor:
         """`(batch,)`; differentiable twice."""
@@ -99,8 +100,9 @@ def _best_of(one: Tensor, other: Tensor) -> Table:
     return both[..., : one.shape[2]], place[..., : one.shape[2]]
 
 
-def _first_best(scores: Tensor) -> Tensor:
-    return scores.argmax(1)
+def _exists(ends: Tensor) -> Tensor:
+    """Which rows have a subset, from what `_ends` returns."""
+    return ends.flatten(1).amax(1) > FORBIDDEN / 2
 
 
 def _tables(structure: Any, scores: Tensor, lengths: Tensor, best: bool) -> tuple[Tensor, list[Table]]:
